@@ -1,0 +1,119 @@
+/*
+ * store: the door of the room. Opens a data directory (lock, recovery, processed set), runs the writer and the keeper,
+ * and gives each shard a port.
+ *
+ * Start always succeeds on whatever a crash left (promise 7); what was cut or quarantined is in struct recovery_report.
+ * The writer owns the log; the keeper prepares segments ahead of it; nobody else writes below DIR.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "core/agent.h"
+#include "core/err.h"
+#include "core/hist.h"
+#include "core/park.h"
+#include "core/spsc.h"
+#include "store/format.h"
+#include "store/submit.h"
+
+#include <stdatomic.h>
+
+#define STORE_SHARDS_MAX 64
+
+enum store_on_corruption {
+    ON_CORRUPTION_QUARANTINE = 0,
+    ON_CORRUPTION_REFUSE = 1,
+};
+
+struct file_io; /* file_io.h: the real disk or a simulated one */
+
+struct store_options {
+    const char *data_dir;
+    uint64_t segment_bytes;   /* multiple of STORE_BLOCK_BYTES */
+    uint64_t reserve_bytes;   /* preallocated, given back to the file system when it is full */
+    uint64_t retention_bytes; /* SHED when the log has grown past it and nothing may be removed; 0: no limit */
+    uint64_t ring_bytes;      /* capacity of each shard's submit ring */
+    uint64_t batch_bytes;     /* soft limit of a batch; one larger request makes a batch of its own */
+    uint64_t commit_pause_ns; /* longest adaptive pause that gathers a batch when the core is saturated; 0: never */
+    uint64_t dedup_ttl_ns;
+    uint64_t dedup_entries_max;
+    uint32_t spare_segments;  /* kept prepared */
+    unsigned shard_count;
+    int writer_cpu; /* -1: not pinned */
+    enum store_on_corruption on_corruption;
+    bool allow_volatile; /* accept tmpfs: tests and benchmarks, never production */
+};
+
+/* One per shard; the shard owns one end of each ring, the writer the other. */
+struct store_port {
+    struct spsc submit;       /* shard -> writer */
+    struct spsc acks;         /* writer -> shard */
+    struct park *shard_park;  /* set by the shard before store_start */
+    struct park *writer_park; /* set by the store: wake it after spsc_publish(&submit) */
+};
+
+enum store_state {
+    STORE_OK = 0,
+    STORE_SHED = 1,      /* room is running out: new requests 429, what is in the ring is still stored */
+    STORE_READ_ONLY = 2, /* nothing can be stored: 503; reads go on; comes back by itself */
+    STORE_STOPPING = 3,
+};
+
+/* What the rest of the process may know at any time. Written by the writer (W) or keeper (K) only, relaxed: each is a
+ * statistic or a hint whose staleness costs nothing; durable_lsn is a release store (edge W1) after the acks of its batch. */
+struct store_status {
+    CACHE_LINE_ALIGNED _Atomic uint64_t durable_lsn; /* W */
+    _Atomic uint64_t next_lsn;                       /* W: LSN the next record drained will get */
+    _Atomic int state;                               /* W: enum store_state */
+    _Atomic uint64_t oldest_undurable_at_ns;         /* W: monotonic; 0: everything drained is durable */
+    _Atomic uint64_t records;                        /* W: records made durable since start */
+    _Atomic uint64_t batches;                        /* W: without marks */
+    _Atomic uint64_t marks;                          /* W */
+    _Atomic uint64_t payload_bytes;                  /* W: of durable batches */
+    _Atomic uint64_t written_bytes;                  /* W: with headers and padding */
+    _Atomic uint64_t duplicates;                     /* W: records dropped by the processed set */
+    _Atomic uint64_t write_errors;                   /* W */
+    _Atomic uint64_t drain_bytes_per_s;              /* W: measured, for Retry-After */
+    _Atomic uint64_t segments_sealed;                /* W */
+    _Atomic uint64_t dedup_entries;                  /* W */
+    _Atomic uint64_t spares;                         /* K: prepared segments waiting */
+    _Atomic uint64_t free_bytes;                     /* K: of the file system */
+    _Atomic uint64_t log_bytes;                      /* K: of segment files */
+    _Atomic uint64_t prepare_errors;                 /* K */
+    struct hist commit_latency;                      /* W: submit of a batch to its completion */
+    struct hist batch_records;                       /* W: records per batch, in "ns" units of one record */
+};
+
+struct recovery_report {
+    uint64_t segments;
+    uint64_t last_lsn;
+    uint64_t torn_batches_cut; /* above D: never acknowledged */
+    uint64_t torn_bytes_cut;
+    uint64_t corrupt_batches; /* at or below D: quarantined */
+    uint64_t corrupt_lsn_count;
+    uint64_t keys_rebuilt;
+    uint64_t duration_ns;
+    char text[1024]; /* one line per finding, for the log */
+};
+
+struct store;
+
+/* io NULL: the real disk. On success the directory is locked and recovered, segments are ready, no thread runs yet. */
+int store_open(struct store **store, const struct store_options *options, struct file_io *io,
+               struct recovery_report *report, struct err *err) MUST_USE;
+struct store_port *store_port(struct store *store, unsigned shard_index);
+int store_start(struct store *store, struct err *err) MUST_USE;
+/* Any thread. Asks the writer to make everything submitted so far durable, write a closing mark and finish. The shards must
+ * have published their last frame. Returns at once; store_is_finished tells. */
+void store_stop(struct store *store);
+bool store_is_finished(const struct store *store);
+/* Joins the threads, closes files and the lock, frees everything. */
+void store_close(struct store *store);
+
+const struct store_status *store_status(const struct store *store);
+/* Of the last writer or keeper pass, monotonic; health compares them with now. */
+uint64_t store_writer_heartbeat_ns(const struct store *store);
+uint64_t store_keeper_heartbeat_ns(const struct store *store);
+struct ulid store_node(const struct store *store);
+
+#endif
