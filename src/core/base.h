@@ -27,9 +27,9 @@
 
 #define KIB(n)   ((uint64_t)(n) << 10)
 #define MIB(n)   ((uint64_t)(n) << 20)
-#define NS_US    1000ull
-#define NS_MS    1000000ull
-#define NS_S     1000000000ull
+#define NS_US    UINT64_C(1000)
+#define NS_MS    UINT64_C(1000000)
+#define NS_S     UINT64_C(1000000000)
 
 NORETURN void assert_failed(const char *expression, const char *file, int line);
 

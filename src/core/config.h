@@ -16,6 +16,7 @@
 #define CONFIG_TEXT_BYTES  256
 #define CONFIG_LISTEN_MAX  16
 #define CONFIG_PROBLEMS_MAX 32
+#define CONFIG_WARNINGS_MAX 8
 
 enum config_io {
     CONFIG_IO_AUTO = 0,
@@ -86,6 +87,8 @@ struct config {
 struct config_problems {
     unsigned count; /* may exceed CONFIG_PROBLEMS_MAX; the rest is counted only */
     char text[CONFIG_PROBLEMS_MAX][ERR_TEXT_BYTES];
+    unsigned warning_count; /* accepted, but not what the writer may expect; also counted beyond the array */
+    char warnings[CONFIG_WARNINGS_MAX][ERR_TEXT_BYTES];
 };
 
 /* Where values come from. file NULL: none (./sluice.conf is not read by itself). */

@@ -32,9 +32,13 @@ void logline_configure(enum logline_level level_min, bool is_json);
 /* From here on threads use rings. The main thread must call logline_drain regularly. */
 void logline_start(void);
 void logline_stop(void); /* drains and goes back to direct writing; threads must have ended */
+/* The process is about to die: from here on every thread writes its lines directly. Any thread. */
+void logline_panic(void);
 /* Main thread: writes what is waiting; returns the number of lines. */
 size_t logline_drain(void);
 bool logline_is_enabled(enum logline_level level);
+/* Any time: reload. */
+void logline_set_level(enum logline_level level_min);
 void logline_write(struct logline_site *site, enum logline_level level, const char *event,
                    const char *format, ...) PRINTF_LIKE(4, 5);
 

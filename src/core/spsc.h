@@ -50,7 +50,8 @@ struct spsc {
 
     /* Producer's line. */
     CACHE_LINE_ALIGNED uint64_t committed; /* end of the last committed frame */
-    uint64_t claimed_bytes;                /* payload room of the open claim; 0: none */
+    uint64_t claimed_at;                   /* where its frame starts: committed, or behind a pad */
+    uint64_t claimed_bytes;                /* room of the open claim, header included; 0: none */
     uint64_t head_cache;
 
     CACHE_LINE_ALIGNED _Atomic uint64_t tail; /* written by the producer only */
@@ -88,6 +89,7 @@ uint64_t spsc_pending_bytes(const struct spsc *ring);
 /* Consumer. True when nothing is published beyond what was taken, by a fresh read of tail (A1). */
 bool spsc_is_empty(struct spsc *ring);
 
+/* Asserts every relation between the positions. Any thread, while neither side is running (init, close, tests). */
 void spsc_validate(const struct spsc *ring);
 
 #endif

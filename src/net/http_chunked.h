@@ -1,10 +1,11 @@
 /*
  * http_chunked: the chunked transfer coding (RFC 9112 §7.1), incremental and strict. Pure.
  *
- * CRLF only; chunk size 1..16 hex digits and no larger than what is left of body_bytes_max; extensions are tokens or
- * quoted strings, ignored, at most 4 KiB a body; trailers follow the rules of fields, are discarded, and count into
- * trailer_bytes_max; a body whose framing costs far more than its data (1-byte chunks beyond 64 KiB of overhead with
- * less than a fifth of data) is refused.
+ * CRLF only; chunk size 1..16 hex digits and no larger than what is left of body_bytes_max;
+ * extensions are tokens or quoted strings, ignored, at most 4 KiB a body; trailers follow the rules
+ * of fields, are discarded, and count into trailer_bytes_max; a body whose framing costs far more
+ * than its data (1-byte chunks beyond 64 KiB of overhead with less than a fifth of data) is
+ * refused.
  */
 #ifndef NET_HTTP_CHUNKED_H
 #define NET_HTTP_CHUNKED_H
@@ -22,22 +23,21 @@ struct http_chunked {
     uint32_t trailer_bytes;
     uint64_t body_bytes_max;
     uint32_t trailer_bytes_max;
-    bool in_quotes;
-    bool line_has_name;
 };
 
+/* trailer_bytes_max is limits->head_bytes_max: trailers are fields that come late. */
 void http_chunked_init(struct http_chunked *chunked, const struct http_limits *limits);
 
 enum chunked_result {
     CHUNKED_MORE = 0,  /* all of from was taken; more is to come */
     CHUNKED_DONE = 1,  /* the body ended; *taken says where in from the next request begins */
-    CHUNKED_FAULT = 2, /* fault is filled (400 or 413); close */
+    CHUNKED_FAULT = 2, /* fault is filled (400, 413, or 431 for the trailers); close */
 };
 
-/* Decodes from into to (which may be the same memory: data only moves down); to has room for from_bytes.
- * *taken: input bytes used; *given: data bytes written. */
-enum chunked_result http_chunked_decode(struct http_chunked *chunked, uint8_t *to, const uint8_t *from,
-                                        size_t from_bytes, size_t *taken, size_t *given,
-                                        struct http_fault *fault);
+/* Decodes from into to (which may be the same memory: data only moves down); to has room for
+ * from_bytes. *taken: input bytes used; *given: data bytes written. */
+enum chunked_result http_chunked_decode(struct http_chunked *chunked, uint8_t *to,
+                                        const uint8_t *from, size_t from_bytes, size_t *taken,
+                                        size_t *given, struct http_fault *fault);
 
 #endif

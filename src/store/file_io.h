@@ -83,6 +83,8 @@ struct file_io {
 /* The real disk below data_dir (created when missing). Probes O_DIRECT; is_direct tells the result. tmpfs and network file systems
  * are refused with a text unless allow_volatile. */
 int file_io_real_open(struct file_io **io, const char *data_dir, bool allow_volatile, struct err *err) MUST_USE;
+/* For tools: never creates or locks anything; -ENOENT with a text when there is no log below data_dir. */
+int file_io_real_open_existing(struct file_io **io, const char *data_dir, struct err *err) MUST_USE;
 bool file_io_real_is_direct(const struct file_io *io);
 
 #endif

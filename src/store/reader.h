@@ -32,10 +32,11 @@ struct verify_report {
     uint64_t segments, batches, marks, records, bytes;
     uint64_t first_lsn, last_lsn;
     uint64_t torn_batches; /* above D at the very end: normal after a crash, cut at the next start */
+    uint64_t dirty_paddings; /* not zero behind a valid batch: a crash tore only the padding, nothing is lost */
     uint64_t faults;
 };
 
-/* Walks every byte: headers, chain, CRCs, record framing, density of LSNs, order of segments, zero padding. on_fault gets one line
+/* Walks every byte: headers, chain, CRCs, record framing, density of LSNs, order of segments. on_fault gets one line
  * per fault: file, offset, LSN, what. 0 when the walk was possible (see report->faults), else -errno. */
 int log_verify(struct file_io *io, struct verify_report *report,
                void (*on_fault)(void *context, const char *line), void *context, struct err *err) MUST_USE;

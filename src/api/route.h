@@ -1,0 +1,36 @@
+/*
+ * route: what a request means. One table serves requests, says 404 and 405, and (later) generates the API description. Pure.
+ */
+#ifndef API_ROUTE_H
+#define API_ROUTE_H
+
+#include "core/base.h"
+#include "net/http_head.h"
+
+enum route_id {
+    ROUTE_NONE = 0,
+    ROUTE_LOGS,
+    ROUTE_METRICS,
+    ROUTE_EVENTS,
+    ROUTE_HEALTHCHECK,
+    ROUTE_PROMETHEUS,
+    ROUTE_LEDGER,
+    ROUTE_DURABLE,
+};
+
+struct route {
+    enum route_id id;
+    const char *path;
+    unsigned methods;  /* bit (1 << enum http_method) */
+    const char *allow; /* value of Allow */
+    const char *summary;
+};
+
+/* NULL: no such path. Whether the method is served is the caller's question (route_serves). */
+const struct route *route_find(struct slice path);
+bool route_serves(const struct route *route, enum http_method method);
+bool route_is_ingest(const struct route *route);
+/* The table, for documentation and tests. */
+const struct route *route_table(size_t *count);
+
+#endif

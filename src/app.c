@@ -1,0 +1,379 @@
+#include "app.h"
+
+#include "api/ops.h"
+#include "api/shard.h"
+#include "core/clock.h"
+#include "core/logline.h"
+#include "core/mem.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define MAIN_LOOK_MS      50
+#define LEDGER_LOOK_NS    NS_S
+#define SHARDS_MAX        STORE_SHARDS_MAX
+#define CONFIGS_KEPT_MAX  256
+
+struct app {
+    struct config *configs[CONFIGS_KEPT_MAX]; /* every configuration that was ever published: readers may hold any */
+    unsigned config_count;
+    const struct config_sources *sources;
+    struct store *store;
+    struct shard_set set;
+    struct shard shards[SHARDS_MAX];
+    struct agent agents[SHARDS_MAX];
+    unsigned started_count; /* agents whose thread runs */
+    int signal_fd;
+    uint64_t stop_deadline_ns; /* 0: serving */
+    uint64_t ledger_looked_at_ns;
+    bool is_ledger_off; /* the last look found an imbalance */
+};
+
+/* One core is the writer's (and keeper's, and later the catalog's); with more than three another is left to the forwarder and
+ * queries. On two cores that leaves one shard, which measured better than two that fight the writer. */
+static unsigned app_shard_count(const struct config *config)
+{
+    if (config->shards != 0) {
+        return (unsigned)u64_min(config->shards, SHARDS_MAX);
+    }
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    long left = cores > 3 ? cores - 2 : cores - 1;
+    return (unsigned)(left < 1 ? 1 : left > SHARDS_MAX ? SHARDS_MAX : left);
+}
+
+/* A request is in the ring whole: twice the largest body holds its records with their headers (format.h: 40 bytes each). */
+static uint64_t app_ring_bytes(const struct config *config)
+{
+    uint64_t least = u64_max(2 * config->max_body, MIB(1));
+    uint64_t bytes = MIB(1);
+    while (bytes < least) {
+        bytes *= 2;
+    }
+    return bytes;
+}
+
+static struct store_options app_store_options(const struct config *config, unsigned shard_count)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return (struct store_options){
+        .data_dir = config->data_dir,
+        .segment_bytes = config->segment_bytes,
+        .reserve_bytes = config->reserve_bytes,
+        .retention_bytes = config->retention_bytes,
+        .ring_bytes = app_ring_bytes(config),
+        .batch_bytes = config->batch_bytes,
+        .commit_pause_ns = config->commit_pause_ns,
+        .dedup_ttl_ns = config->dedup_ttl_ns,
+        .dedup_entries_max = config->dedup_entries_max,
+        .spare_segments = (uint32_t)config->spare_segments,
+        .shard_count = shard_count,
+        .writer_cpu = config->pin ? (int)(cores - 1) : -1,
+        .on_corruption = config->refuse_corruption ? ON_CORRUPTION_REFUSE : ON_CORRUPTION_QUARANTINE,
+        .allow_volatile = config->allow_volatile,
+    };
+}
+
+/* ---- start -------------------------------------------------------------------------------------------------------- */
+
+static int app_open_signals(struct app *app, struct err *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    /* Blocked before any thread starts, so that every thread inherits it and only this descriptor sees them. */
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignore, NULL);
+    app->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return app->signal_fd < 0 ? err_set(err, -errno, "signalfd: %s", err_name(-errno)) : 0;
+}
+
+static void app_report_recovery(const struct recovery_report *report)
+{
+    LOG(LOGLINE_INFO, "recovered",
+        "log of %" PRIu64 " segments up to LSN %" PRIu64 ", %" PRIu64 " torn batches cut, %" PRIu64 " keys, in %" PRIu64 " ms",
+        report->segments, report->last_lsn, report->torn_batches_cut, report->keys_rebuilt, report->duration_ns / NS_MS);
+    if (report->corrupt_batches != 0) {
+        LOG(LOGLINE_ERROR, "corruption",
+            "%" PRIu64 " damaged batches (%" PRIu64 " records) were quarantined, the rest is served: %s",
+            report->corrupt_batches, report->corrupt_lsn_count, report->text);
+    } else if (report->text[0] != 0) {
+        LOG(LOGLINE_INFO, "recovery_detail", "%s", report->text);
+    }
+}
+
+static int app_open_store(struct app *app, struct err *err)
+{
+    const struct config *config = app->configs[0];
+    struct recovery_report report = {0};
+    struct store_options options = app_store_options(config, app->set.count);
+    int result = store_open(&app->store, &options, NULL, &report, err);
+    if (result < 0) {
+        return err_wrap(err, result, "open store %s", config->data_dir);
+    }
+    app_report_recovery(&report);
+    app->set.store = app->store;
+    app->set.status = store_status(app->store);
+    app->set.ledger_base_lsn = report.last_lsn;
+    return 0;
+}
+
+static int app_start_shards(struct app *app, struct err *err)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    for (unsigned i = 0; i < app->set.count; i++) {
+        struct agent_options options = {
+            .name = "shard",
+            .role = ROLE_SHARD,
+            .cpu = app->configs[0]->pin ? (int)(i % (unsigned)cores) : -1,
+            .context = &app->shards[i],
+            .on_start = shard_on_start,
+            .duty = shard_duty,
+            .on_stop = shard_on_stop,
+        };
+        int result = agent_start(&app->agents[i], &options, err);
+        if (result < 0) {
+            return err_wrap(err, result, "start shard %u", i);
+        }
+        app->started_count++;
+    }
+    return 0;
+}
+
+static int app_start(struct app *app, struct err *err)
+{
+    int result = app_open_signals(app, err);
+    if (result < 0) {
+        return result;
+    }
+    result = app_open_store(app, err);
+    if (result < 0) {
+        return result;
+    }
+    app->set.shards = app->shards;
+    app->set.agents = app->agents;
+    for (unsigned i = 0; i < app->set.count; i++) {
+        shard_init(&app->shards[i], &app->set, i);
+        result = park_init(&app->shards[i].park, err);
+        if (result < 0) {
+            return result;
+        }
+        app->shards[i].port->shard_park = &app->shards[i].park;
+    }
+    app->set.started_at_ns = clock_mono_ns();
+    app->set.started_real_ns = clock_real_ns();
+    logline_start();
+    result = store_start(app->store, err);
+    return result < 0 ? err_wrap(err, result, "start the writer") : app_start_shards(app, err);
+}
+
+static void app_say_ready(struct app *app)
+{
+    const struct config *config = app->configs[0];
+    char text[1024];
+    struct buf line;
+    buf_init(&line, text, sizeof text - 1);
+    for (unsigned i = 0; i < config->listen_count; i++) {
+        const char *colon = strrchr(config->listen[i], ':');
+        size_t host_bytes = colon == NULL ? strlen(config->listen[i]) : (size_t)(colon - config->listen[i]);
+        buf_printf(&line, "%shttp://%.*s:%u", i == 0 ? "" : " ", (int)host_bytes, config->listen[i],
+                   server_port(app->shards[0].server, i));
+    }
+    text[line.bytes] = 0;
+    LOG(LOGLINE_INFO, "ready", "ready: serving on %s (%u shard%s, data in %s)", text, app->set.count,
+        app->set.count == 1 ? "" : "s", config->data_dir);
+}
+
+/* ---- while serving ------------------------------------------------------------------------------------------------ */
+
+static void app_begin_stop(struct app *app, uint64_t now_ns)
+{
+    if (app->stop_deadline_ns != 0) {
+        LOG(LOGLINE_WARNING, "stop_at_once", "second signal: exit without an orderly stop; the next start will recover");
+        logline_drain();
+        _exit(1);
+    }
+    LOG(LOGLINE_INFO, "stopping", "answering what is in flight, then closing the log");
+    app->stop_deadline_ns = now_ns + app->configs[app->config_count - 1]->stop_timeout_ns;
+    /* release: pairs with nothing that needs data; the flag itself is the message. */
+    atomic_store_explicit(&app->set.is_stopping, true, memory_order_release);
+    for (unsigned i = 0; i < app->set.count; i++) {
+        park_wake(&app->shards[i].park, true);
+    }
+}
+
+static void app_reload(struct app *app)
+{
+    if (app->config_count == CONFIGS_KEPT_MAX) {
+        LOG(LOGLINE_ERROR, "reload_refused", "this process has reloaded %u times; restart it to reload again", CONFIGS_KEPT_MAX);
+        return;
+    }
+    struct config *fresh = mem_alloc(sizeof *fresh);
+    struct config_problems *problems = mem_alloc(sizeof *problems);
+    if (config_load(fresh, app->sources, problems) < 0) {
+        for (unsigned i = 0; i < u64_min(problems->count, CONFIG_PROBLEMS_MAX); i++) {
+            LOG(LOGLINE_ERROR, "reload_refused", "nothing was changed: %s", problems->text[i]);
+        }
+        mem_free(fresh);
+        mem_free(problems);
+        return;
+    }
+    struct config *next = mem_alloc(sizeof *next);
+    *next = *app->configs[app->config_count - 1];
+    char applied_text[512];
+    char ignored_text[512];
+    struct buf applied;
+    struct buf ignored;
+    buf_init(&applied, applied_text, sizeof applied_text - 1);
+    buf_init(&ignored, ignored_text, sizeof ignored_text - 1);
+    config_apply_reload(next, fresh, &applied, &ignored);
+    applied_text[applied.bytes] = 0;
+    ignored_text[ignored.bytes] = 0;
+    next->generation = app->configs[app->config_count - 1]->generation + 1;
+    app->configs[app->config_count++] = next;
+    /* C1: publishes the whole configuration; pairs with the acquire in shard_take_config. */
+    atomic_store_explicit(&app->set.config, next, memory_order_release);
+    logline_set_level((enum logline_level)next->log_level);
+    LOG(LOGLINE_INFO, "reloaded", "generation %" PRIu64 ": changed %s; needs a restart: %s", next->generation,
+        applied.bytes == 0 ? "nothing" : applied_text, ignored.bytes == 0 ? "nothing" : ignored_text);
+    mem_free(fresh);
+    mem_free(problems);
+}
+
+static void app_take_signals(struct app *app, uint64_t now_ns)
+{
+    struct signalfd_siginfo info;
+    while (read(app->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGHUP) {
+            app_reload(app);
+        } else {
+            app_begin_stop(app, now_ns);
+        }
+    }
+}
+
+/* The promise that nothing disappears, checked while it is kept. */
+static void app_look_at_ledger(struct app *app, uint64_t now_ns)
+{
+    if (now_ns - app->ledger_looked_at_ns < LEDGER_LOOK_NS) {
+        return;
+    }
+    app->ledger_looked_at_ns = now_ns;
+    int64_t imbalance = ledger_imbalance(&app->set);
+    if (imbalance != 0 && !app->is_ledger_off) {
+        atomic_fetch_add_explicit(&app->set.ledger_faults, 1, memory_order_relaxed);
+        LOG(LOGLINE_ERROR, "ledger", "%" PRId64 " records are unaccounted for: this is a bug in Sluice", imbalance);
+    }
+    app->is_ledger_off = imbalance != 0;
+}
+
+static bool app_shards_are_finished(const struct app *app)
+{
+    for (unsigned i = 0; i < app->started_count; i++) {
+        if (!agent_is_finished(&app->agents[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Runs until every shard has finished. Returns 0, or 1 when an agent failed by itself. */
+static int app_loop(struct app *app)
+{
+    for (;;) {
+        struct pollfd pollfd = {.fd = app->signal_fd, .events = POLLIN};
+        (void)poll(&pollfd, 1, MAIN_LOOK_MS);
+        uint64_t now_ns = clock_mono_ns();
+        app_take_signals(app, now_ns);
+        app_look_at_ledger(app, now_ns);
+        logline_drain();
+        if (app_shards_are_finished(app)) {
+            return app->stop_deadline_ns == 0;
+        }
+        if (app->stop_deadline_ns != 0 && now_ns > app->stop_deadline_ns) {
+            LOG(LOGLINE_WARNING, "stop_timeout", "clients did not take their answers in time; closing their connections");
+            atomic_store_explicit(&app->set.must_finish, true, memory_order_release);
+        }
+        for (unsigned i = 0; i < app->started_count; i++) {
+            int state = atomic_load_explicit(&app->agents[i].state, memory_order_acquire);
+            if (state < 0 && app->stop_deadline_ns == 0) {
+                LOG(LOGLINE_ERROR, "shard_failed", "shard %u cannot go on: %s", i, app->agents[i].err.text);
+                app_begin_stop(app, now_ns);
+                return 1;
+            }
+        }
+    }
+}
+
+/* ---- stop --------------------------------------------------------------------------------------------------------- */
+
+static void app_join_shards(struct app *app)
+{
+    atomic_store_explicit(&app->set.must_finish, true, memory_order_release);
+    atomic_store_explicit(&app->set.is_stopping, true, memory_order_release);
+    for (unsigned i = 0; i < app->started_count; i++) {
+        park_wake(&app->shards[i].park, true);
+        agent_join(&app->agents[i]);
+    }
+}
+
+static void app_close(struct app *app)
+{
+    app_join_shards(app);
+    if (app->store != NULL) {
+        store_stop(app->store);
+        for (unsigned tries = 0; tries < 3000 && !store_is_finished(app->store); tries++) {
+            logline_drain();
+            (void)poll(NULL, 0, 10);
+        }
+        store_close(app->store);
+    }
+    logline_stop();
+    for (unsigned i = 0; i < app->set.count && app->set.shards != NULL; i++) {
+        shard_free(&app->shards[i]);
+    }
+    for (unsigned i = 0; i < app->config_count; i++) {
+        mem_free(app->configs[i]);
+    }
+    if (app->signal_fd >= 0) {
+        close(app->signal_fd);
+    }
+    mem_free(app);
+}
+
+int app_serve(const struct config *config, const struct config_sources *sources)
+{
+    struct err err = {0};
+    struct app *app = mem_alloc(sizeof *app);
+    app->signal_fd = -1;
+    app->sources = sources;
+    app->configs[0] = mem_alloc(sizeof *config);
+    *app->configs[0] = *config;
+    app->config_count = 1;
+    atomic_store_explicit(&app->set.config, app->configs[0], memory_order_relaxed);
+    app->set.count = app_shard_count(config);
+
+    int result = app_start(app, &err);
+    if (result < 0) {
+        LOG(LOGLINE_ERROR, "start_failed", "%s", err.text);
+        logline_drain();
+        app_close(app);
+        return 1;
+    }
+    app_say_ready(app);
+    logline_drain();
+    mem_latch();
+    result = app_loop(app);
+    mem_unlatch();
+    app_close(app);
+    LOG(LOGLINE_INFO, "stopped", "the log is closed");
+    return result;
+}

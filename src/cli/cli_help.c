@@ -1,0 +1,146 @@
+/*
+ * cli_help: `sluice help [COMMAND]`. One text per command; each says what it does, its options, its
+ * exit codes where they mean more than done and failed, and one example.
+ */
+#include "cli/cli.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define HELP_SOURCES                                                                               \
+    "  --config FILE          read FILE (INI, sections and keys as `sluice config` prints them)\n" \
+    "  --set SECTION.KEY=VAL  set one key; may be given several times\n"                           \
+    "  --data-dir DIR         where the log lives (store.data_dir)\n"
+
+#define HELP_EXIT "Exit codes: 0 done, 1 failed, 2 wrong usage.\n"
+
+static const struct {
+    const char *command;
+    const char *line;
+    const char *text;
+} help_texts[] = {
+    {"serve", "run the server in the foreground",
+     "sluice serve [options]\n"
+     "\n"
+     "Takes records over HTTP and answers 202 when they are on stable storage. Prints a line with "
+     "the word `ready` and the\n"
+     "addresses when it serves. SIGTERM and SIGINT stop it in order (a second one at once); SIGHUP "
+     "re-reads the configuration.\n"
+     "\n" HELP_SOURCES
+     "  --listen HOST:PORT     serve this address; may be given several times (server.listen)\n"
+     "\n"
+     "Flags win over the environment (SLUICE_SECTION_KEY), which wins over the file, which wins "
+     "over the defaults.\n"
+     "Logs go to stderr: text on a terminal, JSON lines otherwise (log.format). Exit code 0 after "
+     "an orderly stop.\n"
+     "\n"
+     "  sluice serve --data-dir /var/lib/sluice --listen 0.0.0.0:8080 --set "
+     "store.retention_age=7d\n"},
+    {"doctor", "say what this host will give, and what is missing",
+     "sluice doctor [options]\n"
+     "\n"
+     "Tries what the server needs (io_uring, locked memory, descriptors, direct and durable writes "
+     "in the data directory, free\n"
+     "space, clock, cores) and prints one line each: ok, note (works, but you should know) or "
+     "problem (serve would fail).\n"
+     "Writes and removes one scratch file of 1 MiB in the data directory, or beside it while it "
+     "does not exist.\n"
+     "\n" HELP_SOURCES "  --json                 one JSON object a line\n"
+     "\n"
+     "Exit codes: 0 serve can run here, 1 something would stop it, 2 wrong usage.\n"
+     "\n"
+     "  sluice doctor --data-dir /var/lib/sluice\n"},
+    {"config", "print the effective configuration and where it came from",
+     "sluice config [options]\n"
+     "\n"
+     "Prints every key with its value, where the value came from, and what it does. The listing is "
+     "a valid sluice.conf.\n"
+     "A configuration with problems is not printed: each problem is listed on stderr.\n"
+     "\n" HELP_SOURCES "  --listen HOST:PORT     as for serve\n"
+     "  --json                 one object: {\"section.key\": {\"value\", \"origin\", ...}}\n"
+     "\n" HELP_EXIT "\n"
+     "  sluice config > sluice.conf\n"},
+    {"dump", "print the records of a data directory",
+     "sluice dump --data-dir DIR [--kind KIND] [--from-lsn A] [--to-lsn B]\n"
+     "\n"
+     "Prints one JSON line per record, {\"lsn\",\"id\",\"kind\",\"received_at\",\"record\"}, in "
+     "the order of the log. Works while a\n"
+     "server runs on the directory and without one; only what is durable is shown.\n"
+     "\n"
+     "  --kind KIND            only records of this kind: log, metric, event\n"
+     "  --from-lsn A           from this record on, inclusive\n"
+     "  --to-lsn B             up to this record, inclusive\n"
+     "\n" HELP_EXIT "\n"
+     "  sluice dump --data-dir /var/lib/sluice --kind log --from-lsn 1000 --to-lsn 2000\n"},
+    {"verify", "check every checksum and sequence of a data directory",
+     "sluice verify --data-dir DIR\n"
+     "\n"
+     "Reads the whole log and checks headers, checksums, the chain of batches and the density of "
+     "LSNs. Changes nothing.\n"
+     "\n"
+     "Exit codes: 0 and a summary, 1 with file, offset and LSN of each fault, 2 wrong usage.\n"
+     "\n"
+     "  sluice verify --data-dir /var/lib/sluice\n"},
+    {"version", "print the version",
+     "sluice version [--json]\n"
+     "\n"
+     "Prints the version, the compiler and the kernel: the first line of a bug report.\n"},
+    {"bench", "measure a server",
+     "sluice bench [options]\n"
+     "\n"
+     "Sends records to a server and reports rate and latency. Shows progress on a terminal and "
+     "stays quiet in a pipe.\n"
+     "`sluice bench --help` lists what this build can measure.\n"
+     "\n" HELP_EXIT},
+    {"help", "explain a command",
+     "sluice help [COMMAND]\n"
+     "\n"
+     "Lists the commands, or explains one.\n"},
+};
+
+const char *cli_help_text(const char *command)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(help_texts); i++) {
+        if (strcmp(help_texts[i].command, command) == 0) {
+            return help_texts[i].text;
+        }
+    }
+    return NULL;
+}
+
+static void help_put_commands(struct buf *out)
+{
+    buf_put_text(out, "sluice: a telemetry ingest server; what it has accepted is on "
+                      "disk\n\nsluice COMMAND [options]\n\n");
+    for (size_t i = 0; i < ARRAY_COUNT(help_texts); i++) {
+        buf_printf(out, "  %-9s %s\n", help_texts[i].command, help_texts[i].line);
+    }
+    buf_put_text(out, "\nsluice help COMMAND explains one. " HELP_EXIT);
+}
+
+/* `sluice help`, `sluice help COMMAND`. An unknown command: the list, on stderr. */
+int cli_help(int argc, char **argv)
+{
+    char memory[4096];
+    struct buf out;
+    buf_init(&out, memory, sizeof memory);
+    const char *command = argc > 1 ? argv[1] : NULL;
+    bool is_list = command == NULL || strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0;
+    if (argc > 2) {
+        return cli_usage("help", "takes one command");
+    }
+    if (is_list) {
+        help_put_commands(&out);
+        return cli_put(STDOUT_FILENO, &out) ? CLI_DONE : CLI_FAILED;
+    }
+    const char *text = cli_help_text(command);
+    if (text == NULL) {
+        buf_printf(&out, "sluice: no such command: %.64s\n\n", command);
+        help_put_commands(&out);
+        (void)cli_put(STDERR_FILENO, &out);
+        return CLI_USAGE;
+    }
+    buf_put_text(&out, text);
+    ASSERT(!out.is_truncated);
+    return cli_put(STDOUT_FILENO, &out) ? CLI_DONE : CLI_FAILED;
+}

@@ -1,0 +1,289 @@
+#include "model/json_index.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define HAS_X86 1
+#define TARGET_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
+#else
+#define HAS_X86 0
+#endif
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
+struct masks {
+    uint64_t quote;
+    uint64_t backslash;
+    uint64_t special; /* control or not ASCII; without the backslashes */
+};
+
+/* The quotes and backslashes that a backslash escapes: every second byte of a run of backslashes, and the byte after an
+ * odd run. Runs that start at even and at odd positions are told apart by the carry of one addition (Langdale and
+ * Lemire, "Parsing gigabytes of JSON per second", 3.1.1). */
+static ALWAYS_INLINE uint64_t escaped_find(uint64_t backslash, uint64_t *carry)
+{
+    const uint64_t even_bits = 0x5555555555555555u;
+    backslash &= ~*carry;
+    uint64_t follows_escape = (backslash << 1) | *carry;
+    uint64_t odd_starts = backslash & ~even_bits & ~follows_escape;
+    uint64_t sequences_from_even;
+    *carry = __builtin_add_overflow(odd_starts, backslash, &sequences_from_even) ? 1 : 0;
+    uint64_t invert = sequences_from_even << 1;
+    return (even_bits ^ invert) & follows_escape;
+}
+
+/* Writes the positions of the set bits. Twelve are written whether or not there are so many: a branch on the exact
+ * count would be mispredicted on nearly every block, and typical records have nine quotes in 64 bytes. */
+static ALWAYS_INLINE uint32_t positions_write(uint32_t *out, uint32_t base, uint64_t bits)
+{
+    uint32_t count = (uint32_t)__builtin_popcountll(bits);
+    for (unsigned i = 0; i < 12; i++) {
+        /* With no bit left ctz is undefined; the top bit makes it 63, in an entry that the next block overwrites. */
+        out[i] = base + (uint32_t)__builtin_ctzll(bits | (1ull << 63));
+        bits &= bits - 1;
+    }
+    for (unsigned i = 12; UNLIKELY(i < count); i++) {
+        out[i] = base + (uint32_t)__builtin_ctzll(bits);
+        bits &= bits - 1;
+    }
+    return count;
+}
+
+static ALWAYS_INLINE void block_take(struct json_index *index, uint32_t base, struct masks m)
+{
+    uint64_t escaped = 0;
+    if (UNLIKELY((m.backslash | index->escape_carry) != 0)) {
+        escaped = escaped_find(m.backslash, &index->escape_carry);
+    }
+    index->quote_count +=
+        positions_write(index->quotes + index->quote_count, base, m.quote & ~escaped);
+    uint64_t special = m.special | m.backslash;
+    struct json_index_special *entry = &index->specials[index->special_count];
+    entry->mask = special;
+    entry->base = base;
+    index->special_count += special != 0;
+}
+
+static void blocks_scalar(struct json_index *index, const uint8_t *p, uint32_t base, uint32_t blocks)
+{
+    for (uint32_t n = 0; n < blocks; n++) {
+        struct masks m = {0, 0, 0};
+        for (unsigned i = 0; i < JSON_INDEX_BLOCK_BYTES; i++) {
+            uint8_t c = p[n * JSON_INDEX_BLOCK_BYTES + i];
+            m.quote |= (uint64_t)(c == '"') << i;
+            m.backslash |= (uint64_t)(c == '\\') << i;
+            m.special |= (uint64_t)(c < 0x20 || c >= 0x80) << i;
+        }
+        block_take(index, base + n * JSON_INDEX_BLOCK_BYTES, m);
+    }
+}
+
+#if HAS_X86
+static uint64_t mask16(__m128i v, unsigned shift)
+{
+    return (uint64_t)(uint32_t)_mm_movemask_epi8(v) << shift;
+}
+
+static void blocks_sse2(struct json_index *index, const uint8_t *p, uint32_t base, uint32_t blocks)
+{
+    const __m128i quote = _mm_set1_epi8('"');
+    const __m128i backslash = _mm_set1_epi8('\\');
+    const __m128i space = _mm_set1_epi8(0x20);
+    for (uint32_t n = 0; n < blocks; n++) {
+        struct masks m = {0, 0, 0};
+        for (unsigned i = 0; i < 4; i++) {
+            const void *at = p + n * JSON_INDEX_BLOCK_BYTES + i * 16;
+            __m128i v = _mm_loadu_si128(at);
+            m.quote |= mask16(_mm_cmpeq_epi8(v, quote), i * 16);
+            m.backslash |= mask16(_mm_cmpeq_epi8(v, backslash), i * 16);
+            /* A signed comparison: bytes of 0x80 and more are negative, so below 0x20 as well. */
+            m.special |= mask16(_mm_cmplt_epi8(v, space), i * 16);
+        }
+        block_take(index, base + n * JSON_INDEX_BLOCK_BYTES, m);
+    }
+}
+
+TARGET_AVX2 static ALWAYS_INLINE uint64_t mask64(__m256i low, __m256i high)
+{
+    return (uint64_t)(uint32_t)_mm256_movemask_epi8(low) |
+           (uint64_t)(uint32_t)_mm256_movemask_epi8(high) << 32;
+}
+
+TARGET_AVX2 static void blocks_avx2(struct json_index *index, const uint8_t *p, uint32_t base,
+                                    uint32_t blocks)
+{
+    const __m256i quote = _mm256_set1_epi8('"');
+    const __m256i backslash = _mm256_set1_epi8('\\');
+    const __m256i space = _mm256_set1_epi8(0x20);
+    for (uint32_t n = 0; n < blocks; n++) {
+        const uint8_t *at = p + n * JSON_INDEX_BLOCK_BYTES;
+        __m256i low = _mm256_loadu_si256((const void *)at);
+        __m256i high = _mm256_loadu_si256((const void *)(at + 32));
+        struct masks m = {
+            .quote = mask64(_mm256_cmpeq_epi8(low, quote), _mm256_cmpeq_epi8(high, quote)),
+            .backslash =
+                mask64(_mm256_cmpeq_epi8(low, backslash), _mm256_cmpeq_epi8(high, backslash)),
+            /* Signed, as above. */
+            .special = mask64(_mm256_cmpgt_epi8(space, low), _mm256_cmpgt_epi8(space, high)),
+        };
+        block_take(index, base + n * JSON_INDEX_BLOCK_BYTES, m);
+    }
+}
+#endif
+
+bool json_index_has(enum json_index_kernel kernel)
+{
+#if HAS_X86
+    if (kernel == JSON_INDEX_AVX2) {
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+    }
+    return true;
+#else
+    return kernel == JSON_INDEX_AUTO || kernel == JSON_INDEX_SCALAR;
+#endif
+}
+
+static enum json_index_kernel kernel_best(void)
+{
+#if HAS_X86
+    return json_index_has(JSON_INDEX_AVX2) ? JSON_INDEX_AVX2 : JSON_INDEX_SSE2;
+#else
+    return JSON_INDEX_SCALAR;
+#endif
+}
+
+static void blocks_index(struct json_index *index, const uint8_t *p, uint32_t base, uint32_t blocks)
+{
+    switch (index->kernel) {
+#if HAS_X86
+    case JSON_INDEX_AVX2:
+        blocks_avx2(index, p, base, blocks);
+        return;
+    case JSON_INDEX_SSE2:
+        blocks_sse2(index, p, base, blocks);
+        return;
+#else
+    case JSON_INDEX_AVX2:
+    case JSON_INDEX_SSE2:
+#endif
+    case JSON_INDEX_SCALAR:
+    case JSON_INDEX_AUTO:
+        break;
+    }
+    blocks_scalar(index, p, base, blocks);
+}
+
+void json_index_open(struct json_index *index, const uint8_t *data, size_t bytes,
+                     enum json_index_kernel kernel)
+{
+    ASSERT(bytes < JSON_INDEX_NONE - JSON_INDEX_BLOCK_BYTES);
+    ASSERT(json_index_has(kernel));
+    index->data = data;
+    index->bytes = (uint32_t)bytes;
+    index->indexed = 0;
+    index->quote_at = 0;
+    index->quote_count = 0;
+    index->special_next = JSON_INDEX_NONE;
+    index->special_at = 0;
+    index->special_count = 0;
+    index->dirty_until = 0;
+    index->escape_carry = 0;
+    index->kernel = kernel == JSON_INDEX_AUTO ? kernel_best() : kernel;
+}
+
+static void special_next_find(struct json_index *index)
+{
+    index->special_next = JSON_INDEX_NONE;
+    if (index->special_at < index->special_count) {
+        const struct json_index_special *entry = &index->specials[index->special_at];
+        index->special_next = entry->base + (uint32_t)__builtin_ctzll(entry->mask);
+    }
+}
+
+void json_index_pass_specials(struct json_index *index, uint32_t position)
+{
+    if (UNLIKELY(position < index->dirty_until)) {
+        index->special_next = position;
+        return;
+    }
+    index->dirty_until = 0;
+    /* Bounded by the list: each turn drops an entry. */
+    while (index->special_at < index->special_count) {
+        struct json_index_special *entry = &index->specials[index->special_at];
+        if (position <= entry->base) {
+            break;
+        }
+        uint32_t past = position - entry->base;
+        entry->mask = past < JSON_INDEX_BLOCK_BYTES ? entry->mask >> past << past : 0;
+        if (entry->mask != 0) {
+            break;
+        }
+        index->special_at++;
+    }
+    special_next_find(index);
+}
+
+void json_index_skip_to(struct json_index *index, uint32_t position)
+{
+    /* Back: a string that ran over the end of its line took the first quote of a later one. Bounded by the list. */
+    while (index->quote_at > 0 && index->quotes[index->quote_at - 1] >= position) {
+        index->quote_at--;
+    }
+    while (index->quote_at < index->quote_count && index->quotes[index->quote_at] < position) {
+        index->quote_at++;
+    }
+    json_index_pass_specials(index, position);
+}
+
+/* Moves what is not consumed to the front, so that there is room for one window more. */
+static void lists_compact(struct json_index *index, uint32_t position)
+{
+    uint32_t ahead = json_index_ahead(index);
+    ASSERT(ahead < JSON_INDEX_AHEAD);
+    memmove(index->quotes, index->quotes + index->quote_at, ahead * sizeof index->quotes[0]);
+    index->quote_at = 0;
+    index->quote_count = ahead;
+
+    json_index_pass_specials(index, position);
+    uint32_t specials = index->special_count - index->special_at;
+    if (specials + JSON_INDEX_WINDOW / JSON_INDEX_BLOCK_BYTES > JSON_INDEX_SPECIALS_MAX) {
+        index->dirty_until = index->indexed;
+        specials = 0;
+    }
+    memmove(index->specials, index->specials + index->special_at,
+            specials * sizeof index->specials[0]);
+    index->special_at = 0;
+    index->special_count = specials;
+}
+
+static void window_index(struct json_index *index)
+{
+    uint32_t left = index->bytes - index->indexed;
+    uint32_t take = left < JSON_INDEX_WINDOW ? left : JSON_INDEX_WINDOW;
+    uint32_t blocks = take / JSON_INDEX_BLOCK_BYTES;
+    blocks_index(index, index->data + index->indexed, index->indexed, blocks);
+    index->indexed += blocks * JSON_INDEX_BLOCK_BYTES;
+    uint32_t rest = take % JSON_INDEX_BLOCK_BYTES;
+    if (rest != 0) {
+        /* Padded with spaces: no quote, no special, and no byte beyond the text is read. */
+        uint8_t padded[JSON_INDEX_BLOCK_BYTES];
+        memset(padded, ' ', sizeof padded);
+        memcpy(padded, index->data + index->indexed, rest);
+        blocks_index(index, padded, index->indexed, 1);
+        index->indexed += rest;
+    }
+}
+
+void json_index_refill(struct json_index *index, uint32_t position)
+{
+    /* Each turn indexes at least one byte, and the text has an end. */
+    while (json_index_ahead(index) < JSON_INDEX_AHEAD && index->indexed < index->bytes) {
+        lists_compact(index, position);
+        window_index(index);
+    }
+    for (uint32_t i = 0; i < JSON_INDEX_AHEAD + 1; i++) {
+        index->quotes[index->quote_count + i] = JSON_INDEX_NONE;
+    }
+    json_index_pass_specials(index, position);
+}

@@ -1,0 +1,1027 @@
+/*
+ * sim_store: the store against a disk that fails, from seeds. One seed is one life of a data
+ * directory: shards submit random requests, writer and keeper take their steps in random order,
+ * time passes, the power goes (also in the middle of a call, also during recovery), writes fail,
+ * the disk fills, the store stops in order, comes back. After every start the log is read and held
+ * against what was promised:
+ *
+ *   acknowledged   there exactly once, byte for byte, at the LSN that the acknowledgement named,
+ * for ever lost, refused  there or not, but whole and at most once; what the first start after it
+ * decides stays decided all            LSNs dense, requests in one piece, in the order of their
+ * shard, nothing that nobody sent keyed          a key is in the log at most once; a repeat is
+ * answered with the first answer answers        exactly one for each request, unless the power went
+ *   start          always succeeds; verify finds no fault; damage of durable bytes is reported and
+ * costs one batch only
+ *
+ * sim_store --seeds N [--first S] [--verbose] [--break writes|sync|dir]
+ * --break makes the disk lie: then seeds must fail, or the oracle is blind (exit 1 is what one
+ * wants to see there).
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/logline.h"
+#include "core/mem.h"
+#include "sim_disk.h"
+#include "store/log_walk.h"
+#include "store/reader.h"
+#include "store/store_step.h"
+
+#define SHARDS_MAX       3u
+#define REQUESTS_MAX     1024u
+#define RECORDS_MAX      8u /* of one request */
+#define PAYLOAD_MAX      2048u
+#define META_MAX         256u
+#define RECEIPT_KEYS     12u
+#define DEDUP_KEYS       40u
+#define OPEN_TRIES_MAX   8
+#define SETTLE_STEPS_MAX 20000
+#define CAPACITY_BYTES   MIB(64)
+#define NONE             UINT32_MAX
+
+enum request_state {
+    REQUEST_WAITING, /* in the ring or in a batch */
+    REQUEST_ACKED,
+    REQUEST_REFUSED,   /* ACK_FAILED: undecided until the next start */
+    REQUEST_LOST,      /* the power went: likewise */
+    REQUEST_PRESENT,   /* not acknowledged, but a start found it: it stays */
+    REQUEST_GONE,      /* a start did not find it: it never comes back */
+    REQUEST_DUPLICATE, /* answered by the processed set; nothing stored */
+    REQUEST_DAMAGED,   /* was in the batch that the test damaged */
+};
+
+/* What is kept of an ack_outcome. */
+struct answer {
+    uint32_t verdict;
+    uint32_t stored_count;
+    uint32_t duplicate_count;
+    uint32_t form;
+    uint32_t accepted;
+    uint32_t rejected;
+    uint64_t first_lsn;
+};
+
+struct request {
+    enum request_state state;
+    uint32_t shard;
+    uint32_t record_count;
+    uint64_t end; /* in its ring */
+    uint64_t seed;
+    uint32_t receipt_key;             /* NONE or index */
+    uint32_t digest;                  /* of the body: repeats have the same, mismatches another */
+    uint32_t dedup_keys[RECORDS_MAX]; /* NONE or index */
+    bool has_dedup_keys; /* which belong to a record kind: all of these are events */
+    bool is_keyed;
+    bool has_outcome;
+    struct answer outcome;
+    uint64_t first_lsn;         /* of the first stored record; 0: unknown */
+    uint32_t stored_count;
+    /* What the present reading found. */
+    uint64_t found_lsn;
+    uint32_t found_count;
+    uint32_t found_mask;
+};
+
+struct shard {
+    uint32_t oldest; /* first request of this shard that may be waiting: a hint */
+    struct store_port *port;
+};
+
+struct sim {
+    struct sim_random random;
+    struct sim_disk *disk;
+    struct store *store;
+    struct store_options options;
+    struct recovery_report report;
+    unsigned shard_count;
+    struct shard shards[SHARDS_MAX];
+    struct request requests[REQUESTS_MAX];
+    uint32_t request_count;
+    uint64_t receipt_lsn[RECEIPT_KEYS]; /* where the present reading found the key; 0: nowhere */
+    uint32_t receipt_request[RECEIPT_KEYS];
+    uint64_t dedup_lsn[DEDUP_KEYS];
+    bool is_damaged;
+    uint64_t damaged_first_lsn;
+    uint64_t damaged_last_lsn;
+    uint64_t step;
+    unsigned reopens;
+    unsigned crashes;
+    bool had_fault; /* since the last start: a refused batch may lie behind the end */
+};
+
+static struct {
+    uint64_t seed;
+    bool is_verbose;
+    enum sim_break broken;
+    jmp_buf on_failure;
+    struct park parks[SHARDS_MAX];
+    uint64_t acked;
+    uint64_t reopens;
+    uint64_t crashes;
+    uint64_t refused;
+    uint64_t duplicates;
+} run;
+
+static void print_seed_command(FILE *to)
+{
+    (void)fprintf(to, "repeat: sim_store --first %llu --seeds 1 --verbose\n",
+                  (unsigned long long)run.seed);
+}
+
+static void sim_fail(const struct sim *sim, const char *format, ...) PRINTF_LIKE(2, 3) NORETURN;
+static void sim_fail(const struct sim *sim, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)printf("seed %llu step %llu: ", (unsigned long long)run.seed,
+                 (unsigned long long)sim->step);
+    (void)vprintf(format, arguments);
+    (void)printf("\n");
+    va_end(arguments);
+    print_seed_command(stdout);
+    (void)fflush(stdout);
+    longjmp(run.on_failure, 1);
+}
+
+#define CHECK(x, ...)                                                                              \
+    do {                                                                                           \
+        if (!(x)) {                                                                                \
+            sim_fail(sim, __VA_ARGS__);                                                            \
+        }                                                                                          \
+    } while (0)
+
+static void trace(const struct sim *sim, const char *format, ...) PRINTF_LIKE(2, 3);
+static void trace(const struct sim *sim, const char *format, ...)
+{
+    if (!run.is_verbose) {
+        return;
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    (void)printf("  %6llu: ", (unsigned long long)sim->step);
+    (void)vprintf(format, arguments);
+    (void)printf("\n");
+    va_end(arguments);
+}
+
+static uint32_t below(struct sim *sim, uint64_t limit)
+{
+    return (uint32_t)sim_random_below(&sim->random, limit);
+}
+
+static bool chance(struct sim *sim, uint32_t per_thousand)
+{
+    return sim_random_chance(&sim->random, per_thousand);
+}
+
+/* ---- records: everything follows from (request, index), so that nothing needs to be remembered
+ * ---- */
+
+struct content {
+    uint8_t payload[PAYLOAD_MAX];
+    uint8_t meta[META_MAX];
+    char errors[64];
+    struct record record;
+};
+
+static struct slice key_of(char *text, const char *prefix, uint32_t key)
+{
+    int length = snprintf(text, 32, "%s-%u", prefix, key);
+    return (struct slice){(const uint8_t *)text, (size_t)length};
+}
+
+static void receipt_of(struct receipt *receipt, const struct request *request, char *key,
+                       char *errors)
+{
+    memset(receipt, 0, sizeof *receipt);
+    receipt->key = key_of(key, "receipt", request->receipt_key);
+    memset(receipt->body_digest, (int)(request->digest & 0xff), sizeof receipt->body_digest);
+    receipt->form = FORM_ARRAY;
+    receipt->accepted = request->record_count;
+    receipt->rejected = request->digest % 3;
+    int length =
+        request->digest % 2 == 0 ? 0 : snprintf(errors, 64, "[{\"index\":%u}]", request->digest);
+    receipt->errors = (struct slice){(const uint8_t *)errors, (size_t)length};
+}
+
+static void content_make(struct content *content, const struct request *request, uint32_t number,
+                         uint32_t index)
+{
+    struct sim_random random = {request->seed + index * 77u};
+    /* Small ones mostly; some requests fill a batch by themselves. */
+    uint64_t limit = request->seed % 16 == 0 ? PAYLOAD_MAX : 200;
+    size_t bytes = (size_t)sim_random_below(&random, limit + 1);
+    for (size_t i = 0; i < bytes; i++) {
+        content->payload[i] = (uint8_t)(sim_random_next(&random) >> 7);
+    }
+    size_t meta_bytes = 0;
+    char key[32];
+    if (request->receipt_key != NONE && index == 0) {
+        struct receipt receipt;
+        receipt_of(&receipt, request, key, content->errors);
+        meta_bytes += meta_receipt_encode(content->meta, &receipt);
+    }
+    if (request->dedup_keys[index] != NONE) {
+        meta_bytes += meta_dedup_key_encode(content->meta + meta_bytes,
+                                            key_of(key, "event", request->dedup_keys[index]));
+    }
+    content->record = (struct record){
+        .kind = request->has_dedup_keys ? RECORD_EVENT : (enum record_kind)(1 + request->seed % 5),
+        .severity = (uint8_t)(index % 7),
+        .event_time_ns = (int64_t)number * 1000 + index,
+        .meta = {content->meta, meta_bytes},
+        .payload = {content->payload, bytes},
+    };
+    memcpy(content->record.id.bytes, &run.seed, 8);
+    memcpy(content->record.id.bytes + 8, &number, 4);
+    memcpy(content->record.id.bytes + 12, &index, 4);
+}
+
+/* ---- submitting ---- */
+
+static void request_invent(struct sim *sim, struct request *request)
+{
+    memset(request, 0, sizeof *request);
+    request->shard = below(sim, sim->shard_count);
+    request->record_count = 1 + below(sim, 5);
+    request->seed = sim_random_next(&sim->random);
+    request->receipt_key = NONE;
+    for (uint32_t i = 0; i < RECORDS_MAX; i++) {
+        request->dedup_keys[i] = NONE;
+    }
+    if (chance(sim, 150)) {
+        request->receipt_key = below(sim, RECEIPT_KEYS);
+        /* Mostly a true repeat: the digest follows from the key. */
+        request->digest = chance(sim, 900) ? request->receipt_key : 100 + request->receipt_key;
+    }
+    if (chance(sim, 150)) {
+        for (uint32_t i = 0; i < request->record_count; i++) {
+            request->dedup_keys[i] = chance(sim, 700) ? below(sim, DEDUP_KEYS) : NONE;
+            request->has_dedup_keys = request->has_dedup_keys || request->dedup_keys[i] != NONE;
+        }
+    }
+    request->is_keyed = request->has_dedup_keys || request->receipt_key != NONE;
+}
+
+static void step_submit(struct sim *sim)
+{
+    if (sim->request_count == REQUESTS_MAX) {
+        return;
+    }
+    uint32_t number = sim->request_count;
+    struct request *request = &sim->requests[number];
+    request_invent(sim, request);
+    struct spsc *ring = &sim->shards[request->shard].port->submit;
+    uint64_t room = sizeof(struct submit_header) +
+                    request->record_count * record_padded_bytes(META_MAX, PAYLOAD_MAX);
+    uint8_t *to = spsc_claim(ring, room);
+    if (to == NULL) {
+        return; /* full is an answer */
+    }
+    struct submit_header header = {
+        .record_count = request->record_count,
+        .flags = request->is_keyed ? SUBMIT_KEYED : 0,
+        .time_min_ns = (int64_t)number * 1000,
+        .time_max_ns = (int64_t)number * 1000 + request->record_count - 1,
+        .submitted_at_ns = sim_disk_now_ns(sim->disk),
+    };
+    size_t at = sizeof header;
+    for (uint32_t i = 0; i < request->record_count; i++) {
+        struct content content;
+        content_make(&content, request, number, i);
+        header.kinds |= 1u << content.record.kind;
+        at += record_encode(to + at, &content.record);
+    }
+    header.records_bytes = (uint32_t)(at - sizeof header);
+    memcpy(to, &header, sizeof header);
+    request->end = spsc_commit(ring, SUBMIT_REQUEST, at);
+    (void)spsc_publish(ring);
+    sim->request_count++;
+    trace(sim, "shard %u submits request %u: %u records, %zu bytes, end %llu%s", request->shard,
+          number, request->record_count, at, (unsigned long long)request->end,
+          request->is_keyed ? ", keyed" : "");
+}
+
+/* ---- answers ---- */
+
+static struct request *waiting_next(struct sim *sim, uint32_t shard_index)
+{
+    struct shard *shard = &sim->shards[shard_index];
+    for (; shard->oldest < sim->request_count; shard->oldest++) {
+        struct request *request = &sim->requests[shard->oldest];
+        if (request->shard == shard_index && request->state == REQUEST_WAITING) {
+            return request;
+        }
+    }
+    return NULL;
+}
+
+static void on_outcome(struct sim *sim, uint32_t shard, const struct ack_outcome *outcome)
+{
+    for (uint32_t i = sim->shards[shard].oldest; i < sim->request_count; i++) {
+        struct request *request = &sim->requests[i];
+        if (request->shard == shard && request->state == REQUEST_WAITING &&
+            request->end == outcome->end) {
+            CHECK(request->is_keyed, "request %u has an outcome without a key", i);
+            CHECK(!request->has_outcome, "request %u has two outcomes", i);
+            request->has_outcome = true;
+            request->outcome = (struct answer){
+                .verdict = outcome->verdict,
+                .stored_count = outcome->stored_count,
+                .duplicate_count = outcome->duplicate_count,
+                .form = outcome->form,
+                .accepted = outcome->accepted,
+                .rejected = outcome->rejected,
+                .first_lsn = outcome->first_lsn,
+            };
+            return;
+        }
+    }
+    sim_fail(sim, "an outcome names ring position %llu of shard %u, where no request waits",
+             (unsigned long long)outcome->end, shard);
+}
+
+/* Returns how many LSNs of the run the request takes. */
+static uint32_t request_on_durable(struct sim *sim, struct request *request, uint64_t lsn)
+{
+    uint32_t number = (uint32_t)(request - sim->requests);
+    run.acked++;
+    request->state = REQUEST_ACKED;
+    request->stored_count = request->record_count;
+    if (request->is_keyed) {
+        CHECK(request->has_outcome, "request %u is keyed and has no outcome", number);
+        const struct answer *outcome = &request->outcome;
+        if (outcome->verdict != OUTCOME_STORED) {
+            CHECK(request->receipt_key != NONE, "request %u has a verdict %u without a receipt",
+                  number, outcome->verdict);
+            request->state = REQUEST_DUPLICATE;
+            run.duplicates++;
+            return 0;
+        }
+        CHECK(outcome->stored_count + outcome->duplicate_count == request->record_count,
+              "request %u: %u stored and %u duplicates of %u records", number,
+              outcome->stored_count, outcome->duplicate_count, request->record_count);
+        request->stored_count = outcome->stored_count;
+        request->state = request->stored_count == 0 ? REQUEST_DUPLICATE : REQUEST_ACKED;
+    }
+    request->first_lsn = request->stored_count == 0 ? 0 : lsn;
+    trace(sim, "request %u is durable: %u records from LSN %llu", number, request->stored_count,
+          (unsigned long long)lsn);
+    return request->stored_count;
+}
+
+static void on_durable(struct sim *sim, uint32_t shard, const struct ack_durable *ack)
+{
+    uint64_t lsn = ack->first_lsn;
+    uint64_t end = 0;
+    for (struct request *request = waiting_next(sim, shard);
+         request != NULL && request->end <= ack->end; request = waiting_next(sim, shard)) {
+        end = request->end;
+        lsn += request_on_durable(sim, request, lsn);
+    }
+    CHECK(end == ack->end, "shard %u: durable up to %llu, which ends no request", shard,
+          (unsigned long long)ack->end);
+    uint64_t durable_lsn =
+        atomic_load_explicit(&store_status(sim->store)->durable_lsn, memory_order_relaxed);
+    CHECK(lsn <= durable_lsn + 1, "acknowledged LSN %llu, durable is %llu",
+          (unsigned long long)lsn - 1, (unsigned long long)durable_lsn);
+}
+
+static void on_failed(struct sim *sim, uint32_t shard, const struct ack_failed *ack)
+{
+    uint64_t end = 0;
+    for (struct request *request = waiting_next(sim, shard);
+         request != NULL && request->end <= ack->end; request = waiting_next(sim, shard)) {
+        end = request->end;
+        request->state = REQUEST_REFUSED;
+        run.refused++;
+        trace(sim, "request %u is refused, cause %u", (unsigned)(request - sim->requests),
+              ack->cause);
+    }
+    CHECK(end == ack->end, "shard %u: failed up to %llu, which ends no request", shard,
+          (unsigned long long)ack->end);
+}
+
+static void step_acks(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->shard_count; i++) {
+        struct spsc *acks = &sim->shards[i].port->acks;
+        const struct spsc_frame *frame = spsc_take(acks);
+        while (frame != NULL) {
+            const void *payload = frame->payload;
+            if (frame->type == ACK_OUTCOME) {
+                on_outcome(sim, i, payload);
+            } else if (frame->type == ACK_DURABLE) {
+                on_durable(sim, i, payload);
+            } else {
+                CHECK(frame->type == ACK_FAILED, "ack of type %u", frame->type);
+                on_failed(sim, i, payload);
+            }
+            frame = spsc_take(acks);
+        }
+        spsc_release(acks);
+    }
+}
+
+/* ---- the oracle ---- */
+
+static bool same_bytes(struct slice a, struct slice b)
+{
+    return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
+}
+
+/* A record that took over the receipt of a dropped one has another meta than it was sent with. */
+static void check_meta(struct sim *sim, const struct request *request,
+                       const struct reader_record *found, const struct record *sent)
+{
+    if (same_bytes(found->record.meta, sent->meta)) {
+        return;
+    }
+    struct receipt receipt;
+    struct receipt expected;
+    char key[32];
+    char errors[64];
+    CHECK(request->receipt_key != NONE, "LSN %llu: other meta than was sent",
+          (unsigned long long)found->lsn);
+    CHECK(request->found_count == 1, "LSN %llu: a receipt on a later record",
+          (unsigned long long)found->lsn);
+    CHECK(meta_find_receipt(&receipt, found->record.meta) == 1, "LSN %llu: no receipt",
+          (unsigned long long)found->lsn);
+    receipt_of(&expected, request, key, errors);
+    CHECK(same_bytes(receipt.key, expected.key), "LSN %llu: another key",
+          (unsigned long long)found->lsn);
+    CHECK(same_bytes(receipt.errors, expected.errors), "LSN %llu: other errors",
+          (unsigned long long)found->lsn);
+    CHECK(memcmp(receipt.body_digest, expected.body_digest, 16) == 0, "LSN %llu: other digest",
+          (unsigned long long)found->lsn);
+}
+
+static void check_keys(struct sim *sim, struct request *request, const struct reader_record *found,
+                       uint32_t index)
+{
+    struct receipt receipt;
+    if (meta_find_receipt(&receipt, found->record.meta) == 1) {
+        uint32_t key = request->receipt_key;
+        CHECK(sim->receipt_lsn[key] == 0, "receipt key %u is stored at LSN %llu and again at %llu",
+              key, (unsigned long long)sim->receipt_lsn[key], (unsigned long long)found->lsn);
+        sim->receipt_lsn[key] = found->lsn;
+        sim->receipt_request[key] = (uint32_t)(request - sim->requests);
+    }
+    uint32_t key = request->dedup_keys[index];
+    if (key != NONE) {
+        CHECK(sim->dedup_lsn[key] == 0, "event key %u is stored at LSN %llu and again at %llu", key,
+              (unsigned long long)sim->dedup_lsn[key], (unsigned long long)found->lsn);
+        sim->dedup_lsn[key] = found->lsn;
+    }
+}
+
+static uint32_t check_record(struct sim *sim, const struct reader_record *found, uint32_t previous)
+{
+    uint64_t seed = 0;
+    uint32_t number = 0;
+    uint32_t index = 0;
+    memcpy(&seed, found->record.id.bytes, 8);
+    memcpy(&number, found->record.id.bytes + 8, 4);
+    memcpy(&index, found->record.id.bytes + 12, 4);
+    unsigned long long lsn = found->lsn;
+    CHECK(seed == run.seed && number < sim->request_count, "LSN %llu: nobody sent this", lsn);
+    struct request *request = &sim->requests[number];
+    CHECK(index < request->record_count, "LSN %llu: record %u of %u", lsn, index,
+          request->record_count);
+    CHECK(number == previous || request->found_count == 0,
+          "LSN %llu: request %u is not in one piece", lsn, number);
+    CHECK((request->found_mask >> index) == 0,
+          "LSN %llu: request %u: record %u again or out of order", lsn, number, index);
+    if (request->found_count == 0) {
+        request->found_lsn = found->lsn;
+    }
+    request->found_mask |= 1u << index;
+    request->found_count++;
+    struct content content;
+    content_make(&content, request, number, index);
+    const struct record *sent = &content.record;
+    CHECK(found->record.kind == sent->kind && found->record.severity == sent->severity &&
+              found->record.encoding == 0 && found->record.event_time_ns == sent->event_time_ns,
+          "LSN %llu: another header than was sent", lsn);
+    CHECK(same_bytes(found->record.payload, sent->payload),
+          "LSN %llu: another payload than was sent", lsn);
+    check_meta(sim, request, found, sent);
+    check_keys(sim, request, found, index);
+    return number;
+}
+
+static bool in_damage(const struct sim *sim, uint64_t lsn)
+{
+    return sim->is_damaged && lsn >= sim->damaged_first_lsn && lsn <= sim->damaged_last_lsn;
+}
+
+/* Reads everything. In a damaged log one gap is allowed, exactly where the damage was done. */
+static void read_log(struct sim *sim)
+{
+    struct err err = {0};
+    struct reader *reader = NULL;
+    CHECK(reader_open(&reader, sim_disk_io(sim->disk), 0, &err) == 0, "reader: %s", err.text);
+    uint64_t lsn = 1;
+    uint32_t previous = NONE;
+    uint32_t newest[SHARDS_MAX] = {0};
+    unsigned gaps = 0;
+    for (;;) {
+        struct reader_record found;
+        int result = reader_next(reader, &found, &err);
+        if (result == 0) {
+            break;
+        }
+        if (result == ERR_CORRUPT && sim->is_damaged && gaps == 0) {
+            gaps++;
+            CHECK(lsn == sim->damaged_first_lsn, "a gap at LSN %llu, damaged was %llu: %s",
+                  (unsigned long long)lsn, (unsigned long long)sim->damaged_first_lsn, err.text);
+            lsn = sim->damaged_last_lsn + 1;
+            continue;
+        }
+        CHECK(result == 1, "reader behind LSN %llu: %s", (unsigned long long)lsn - 1, err.text);
+        CHECK(found.lsn == lsn, "LSN %llu where %llu belongs", (unsigned long long)found.lsn,
+              (unsigned long long)lsn);
+        uint32_t number = check_record(sim, &found, previous);
+        uint32_t shard = sim->requests[number].shard;
+        CHECK(number + 1 >= newest[shard], "LSN %llu: request %u of shard %u comes after %u",
+              (unsigned long long)lsn, number, shard, newest[shard] - 1);
+        newest[shard] = number + 1;
+        previous = number;
+        lsn++;
+    }
+    CHECK(!sim->is_damaged || gaps == 1, "damage from LSN %llu on was not noticed",
+          (unsigned long long)sim->damaged_first_lsn);
+    reader_close(reader);
+}
+
+/* Records of a request may only be missing because their own key is in the log already, before it.
+ */
+static bool missing_is_explained(const struct sim *sim, const struct request *request)
+{
+    for (uint32_t i = 0; i < request->record_count; i++) {
+        uint32_t key = request->dedup_keys[i];
+        bool is_there = (request->found_mask >> i & 1u) != 0;
+        if (!is_there && (key == NONE || sim->dedup_lsn[key] == 0 ||
+                          sim->dedup_lsn[key] >= request->found_lsn + request->found_count)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_duplicate(struct sim *sim, const struct request *request, uint32_t number)
+{
+    CHECK(request->found_count == 0, "request %u was a duplicate and is stored", number);
+    const struct answer *outcome = &request->outcome;
+    if (outcome->verdict != OUTCOME_DUPLICATE && outcome->verdict != OUTCOME_MISMATCH) {
+        return;
+    }
+    uint64_t lsn = sim->receipt_lsn[request->receipt_key];
+    if (lsn == 0 && sim->is_damaged) {
+        return;
+    }
+    CHECK(lsn != 0, "request %u was answered as a repeat of key %u, which is nowhere", number,
+          request->receipt_key);
+    const struct request *first = &sim->requests[sim->receipt_request[request->receipt_key]];
+    bool is_same = first->digest == request->digest;
+    CHECK(is_same == (outcome->verdict == OUTCOME_DUPLICATE),
+          "request %u: verdict %u, the bodies are %s", number, outcome->verdict,
+          is_same ? "the same" : "different");
+    if (is_same) {
+        CHECK(outcome->first_lsn == first->found_lsn,
+              "request %u: a repeat of LSN %llu answered with %llu", number,
+              (unsigned long long)first->found_lsn, (unsigned long long)outcome->first_lsn);
+        CHECK(outcome->accepted == first->found_count && outcome->rejected == first->digest % 3 &&
+                  outcome->form == FORM_ARRAY,
+              "request %u: another answer than the first time", number);
+    }
+}
+
+/* After a start: who must be there, who may, who must not; and what is decided by it. */
+static void check_request(struct sim *sim, struct request *request, uint32_t number)
+{
+    unsigned long long lsn = request->found_lsn;
+    bool is_whole =
+        request->found_count == request->record_count || missing_is_explained(sim, request);
+    switch (request->state) {
+    case REQUEST_WAITING:
+        sim_fail(sim, "request %u still waits", number);
+    case REQUEST_ACKED:
+        if (in_damage(sim, request->first_lsn) ||
+            in_damage(sim, request->first_lsn + request->stored_count - 1)) {
+            request->state = REQUEST_DAMAGED;
+            return;
+        }
+        CHECK(request->found_count == request->stored_count,
+              "request %u was acknowledged with %u records from LSN %llu, %u are there", number,
+              request->stored_count, (unsigned long long)request->first_lsn, request->found_count);
+        CHECK(lsn == request->first_lsn, "request %u was acknowledged at LSN %llu and is at %llu",
+              number, (unsigned long long)request->first_lsn, lsn);
+        return;
+    case REQUEST_REFUSED:
+    case REQUEST_LOST:
+        CHECK(request->found_count == 0 || is_whole,
+              "request %u: only %u of %u records, from LSN %llu", number, request->found_count,
+              request->record_count, lsn);
+        request->state = request->found_count != 0 ? REQUEST_PRESENT : REQUEST_GONE;
+        request->first_lsn = request->found_lsn;
+        request->stored_count = request->found_count;
+        return;
+    case REQUEST_PRESENT:
+        if (in_damage(sim, request->first_lsn)) {
+            request->state = REQUEST_DAMAGED;
+            return;
+        }
+        CHECK(request->found_count == request->stored_count && lsn == request->first_lsn,
+              "request %u was found at LSN %llu by an earlier start and is at %llu now", number,
+              (unsigned long long)request->first_lsn, lsn);
+        return;
+    case REQUEST_GONE:
+        CHECK(request->found_count == 0, "request %u was gone and is back at LSN %llu", number,
+              lsn);
+        return;
+    case REQUEST_DUPLICATE:
+        check_duplicate(sim, request, number);
+        return;
+    case REQUEST_DAMAGED:
+        return;
+    }
+}
+
+static void on_fault(void *context, const char *line)
+{
+    const struct sim *sim = context;
+    CHECK(sim->is_damaged, "verify: %s", line);
+    trace(sim, "verify: %s", line);
+}
+
+static void check_log(struct sim *sim)
+{
+    memset(sim->receipt_lsn, 0, sizeof sim->receipt_lsn);
+    memset(sim->dedup_lsn, 0, sizeof sim->dedup_lsn);
+    for (uint32_t i = 0; i < sim->request_count; i++) {
+        sim->requests[i].found_lsn = 0;
+        sim->requests[i].found_count = 0;
+        sim->requests[i].found_mask = 0;
+    }
+    read_log(sim);
+    for (uint32_t i = 0; i < sim->request_count; i++) {
+        check_request(sim, &sim->requests[i], i);
+    }
+    struct verify_report report;
+    struct err err = {0};
+    CHECK(log_verify(sim_disk_io(sim->disk), &report, on_fault, sim, &err) == 0, "verify: %s",
+          err.text);
+    CHECK(report.faults == 0 || sim->is_damaged, "verify: %llu faults",
+          (unsigned long long)report.faults);
+    CHECK(report.faults != 0 || !sim->is_damaged, "verify did not notice the damage");
+}
+
+/* ---- life ---- */
+
+/* Power off until a start succeeds; the power may go again meanwhile. */
+static void sim_open(struct sim *sim)
+{
+    for (int i = 0; i < OPEN_TRIES_MAX && sim->store == NULL; i++) {
+        if (i < OPEN_TRIES_MAX - 1 && chance(sim, 250)) {
+            sim_disk_crash_after(sim->disk, 1 + below(sim, 20));
+        }
+        struct err err = {0};
+        memset(&sim->report, 0, sizeof sim->report);
+        int result = store_open_single(&sim->store, &sim->options, sim_disk_io(sim->disk),
+                                       &sim->report, &err);
+        if (result < 0) {
+            CHECK(sim_disk_is_dead(sim->disk), "start %u: %s", sim->reopens, err.text);
+            trace(sim, "the power went during the start: %s", err.text);
+            sim->store = NULL;
+            sim_disk_restart(sim->disk);
+        } else if (sim_disk_is_dead(sim->disk)) {
+            store_close(sim->store);
+            sim->store = NULL;
+            sim_disk_restart(sim->disk);
+        }
+    }
+    CHECK(sim->store != NULL, "no start succeeded");
+    sim_disk_crash_after(sim->disk, 0);
+    for (uint32_t i = 0; i < sim->shard_count; i++) {
+        sim->shards[i].port = store_port(sim->store, i);
+        sim->shards[i].port->shard_park = &run.parks[i];
+    }
+    sim->reopens++;
+    sim->had_fault = false;
+    trace(sim, "open: last LSN %llu, %llu torn, %llu corrupt %s",
+          (unsigned long long)sim->report.last_lsn,
+          (unsigned long long)sim->report.torn_batches_cut,
+          (unsigned long long)sim->report.corrupt_batches, sim->report.text);
+    CHECK(sim->report.corrupt_batches == 0 || sim->is_damaged, "start %u reports damage: %s",
+          sim->reopens, sim->report.text);
+    check_log(sim);
+}
+
+/* The process is gone: what was not answered is open until the next start. */
+static void sim_close(struct sim *sim)
+{
+    step_acks(sim); /* what the writer has published was promised, even if the shard was slow */
+    store_close(sim->store);
+    sim->store = NULL;
+    for (uint32_t i = 0; i < sim->request_count; i++) {
+        if (sim->requests[i].state == REQUEST_WAITING) {
+            sim->requests[i].state = REQUEST_LOST;
+        }
+    }
+    if (sim_disk_is_dead(sim->disk)) {
+        sim_disk_restart(sim->disk);
+    }
+}
+
+static void reopen_after_crash(struct sim *sim)
+{
+    trace(sim, "the power goes");
+    if (!sim_disk_is_dead(sim->disk)) {
+        sim_disk_crash(sim->disk);
+    }
+    sim->crashes++;
+    sim_close(sim);
+    sim_open(sim);
+}
+
+/* Faults end, room comes back; then everything must be answered. */
+static void settle(struct sim *sim)
+{
+    sim_disk_fail_all_writes(sim->disk, false);
+    sim_disk_fail_next_writes(sim->disk, 0);
+    sim_disk_fail_next_sync(sim->disk, false);
+    sim_disk_crash_after(sim->disk, 0);
+    sim_disk_set_capacity(sim->disk, CAPACITY_BYTES);
+    store_stop(sim->store);
+    int result = 0;
+    for (int i = 0; i < SETTLE_STEPS_MAX && result == 0; i++) {
+        (void)store_step_keeper(sim->store);
+        result = store_step_writer(sim->store);
+        step_acks(sim);
+    }
+    CHECK(result == 1, "the writer does not stop (result %d)", result);
+    for (uint32_t i = 0; i < sim->request_count; i++) {
+        CHECK(sim->requests[i].state != REQUEST_WAITING, "request %u was never answered", i);
+    }
+}
+
+static void reopen_in_order(struct sim *sim)
+{
+    trace(sim, "stop in order");
+    bool is_torn_allowed = sim->is_damaged || sim->had_fault;
+    settle(sim);
+    if (chance(sim, 500)) {
+        /* An orderly stop leaves nothing to the page cache. */
+        sim_disk_crash(sim->disk);
+    }
+    sim_close(sim);
+    sim_open(sim);
+CHECK(is_torn_allowed || sim->report.torn_batches_cut == 0, "torn batches after an orderly stop: %s", sim->report.text);
+}
+
+static void step_fault(struct sim *sim)
+{
+    sim->had_fault = true;
+    switch (below(sim, 7)) {
+    case 0:
+        trace(sim, "the next writes fail");
+        sim_disk_fail_next_writes(sim->disk, 1 + below(sim, 3));
+        break;
+    case 1:
+        trace(sim, "all writes fail");
+        sim_disk_fail_all_writes(sim->disk, true);
+        break;
+    case 2:
+    case 3:
+        trace(sim, "writes work again");
+        sim_disk_fail_all_writes(sim->disk, false);
+        break;
+    case 4:
+        trace(sim, "the disk is full");
+        sim_disk_set_capacity(sim->disk, sim_disk_used_bytes(sim->disk) +
+                                             below(sim, 4) * sim->options.segment_bytes / 2);
+        break;
+    case 5:
+        trace(sim, "the disk has room");
+        sim_disk_set_capacity(sim->disk, CAPACITY_BYTES);
+        break;
+    default:
+        trace(sim, "a sync fails");
+        sim_disk_fail_next_sync(sim->disk, true);
+        break;
+    }
+}
+
+static void step_any(struct sim *sim)
+{
+    uint32_t dice = below(sim, 1000);
+    if (dice < 400) {
+        step_submit(sim);
+    } else if (dice < 780) {
+        CHECK(store_step_writer(sim->store) == 0, "the writer stopped by itself");
+    } else if (dice < 860) {
+        CHECK(store_step_keeper(sim->store) == 0, "the keeper stopped by itself");
+    } else if (dice < 930) {
+        step_acks(sim);
+    } else if (dice < 965) {
+        sim_disk_advance(sim->disk, below(sim, 4) == 0 ? NS_S : below(sim, 60 * NS_MS));
+    } else if (dice < 972) {
+        reopen_after_crash(sim);
+    } else if (dice < 980) {
+        sim_disk_crash_after(sim->disk, 1 + below(sim, 40));
+    } else if (dice < 985) {
+        reopen_in_order(sim);
+    } else {
+        step_fault(sim);
+    }
+    if (sim->store != NULL && sim_disk_is_dead(sim->disk)) {
+        reopen_after_crash(sim);
+    }
+}
+
+/* Damages one batch of a log that was closed in order. */
+static void damage_any(struct sim *sim)
+{
+    struct log_walk *walk = NULL;
+    struct err err = {0};
+    struct walk_batch batch;
+    struct walk_gap gap;
+    CHECK(log_walk_open(&walk, sim_disk_io(sim->disk), 0, &err) == 0, "walk: %s", err.text);
+    unsigned seen = 0;
+    uint64_t offset = 0;
+    uint64_t bytes = 0;
+    char name[64] = {0};
+    while (log_walk_next(walk, &batch, &gap, &err) == WALK_BATCH) {
+        /* One of all with the same chance: the n-th replaces the choice with 1/n. */
+        if (batch.header.record_count != 0 && below(sim, ++seen) == 0) {
+            (void)snprintf(name, sizeof name, "%s", batch.name);
+            offset = batch.offset;
+            bytes = BATCH_HEADER_BYTES + batch.header.payload_bytes;
+            sim->damaged_first_lsn = batch.header.first_lsn;
+            sim->damaged_last_lsn = batch.header.first_lsn + batch.header.record_count - 1;
+        }
+    }
+    log_walk_close(walk);
+    if (seen == 0) {
+        return;
+    }
+    uint64_t at = below(sim, bytes);
+    CHECK(sim_disk_corrupt(sim->disk, name, offset + at, 1) == 0, "no file %s", name);
+    sim->is_damaged = true;
+    trace(sim, "damage %s at %llu+%llu: LSN %llu to %llu", name, (unsigned long long)offset,
+          (unsigned long long)at, (unsigned long long)sim->damaged_first_lsn,
+          (unsigned long long)sim->damaged_last_lsn);
+}
+
+static void finish_with_damage(struct sim *sim)
+{
+    settle(sim);
+    sim_close(sim);
+    damage_any(sim);
+    sim_open(sim);
+    if (!sim->is_damaged) {
+        return;
+    }
+    CHECK(sim->report.corrupt_batches == 1, "the start reports %llu damaged batches",
+          (unsigned long long)sim->report.corrupt_batches);
+    CHECK(sim->report.corrupt_lsn_count == sim->damaged_last_lsn - sim->damaged_first_lsn + 1,
+          "the start reports %llu lost records", (unsigned long long)sim->report.corrupt_lsn_count);
+    /* The keys of the lost batch are forgotten with it, so no more keyed requests; plain life goes
+     * on. */
+}
+
+static void sim_init(struct sim *sim)
+{
+    memset(sim, 0, sizeof *sim);
+    sim->random.state = run.seed * 0x2545f4914f6cdd1dull + 1;
+    struct sim_disk_options disk = {
+        .seed = sim_random_next(&sim->random),
+        .capacity_bytes = CAPACITY_BYTES,
+        .delay_ns_min = 20 * NS_US,
+        .delay_ns_max = (20 + below(sim, 400)) * NS_US,
+        .slow_per_thousand = below(sim, 30),
+        .broken = run.broken,
+    };
+    sim->disk = sim_disk_create(&disk);
+    sim->shard_count = 1 + below(sim, SHARDS_MAX);
+    sim->options = (struct store_options){
+        .data_dir = "sim",
+        .segment_bytes = KIB(64) << below(sim, 3),
+        .reserve_bytes = below(sim, 2) * KIB(64),
+        .ring_bytes = KIB(32) << below(sim, 2),
+        .batch_bytes = KIB(4) << below(sim, 3),
+        .commit_pause_ns = below(sim, 2) * 500 * NS_US,
+        .dedup_ttl_ns = 24 * 3600 * NS_S,
+        .dedup_entries_max = 4096,
+        .spare_segments = 1 + below(sim, 2),
+        .shard_count = sim->shard_count,
+        .writer_cpu = -1,
+    };
+}
+
+static void sim_life(struct sim *sim)
+{
+    sim_open(sim);
+    uint64_t steps = 50 + below(sim, 600);
+    for (sim->step = 1; sim->step <= steps; sim->step++) {
+        step_any(sim);
+    }
+    if (below(sim, 4) == 0) {
+        finish_with_damage(sim);
+    } else {
+        reopen_in_order(sim);
+    }
+    settle(sim);
+    sim_close(sim);
+    check_log(sim);
+}
+
+static bool run_seed(uint64_t seed)
+{
+    static struct sim sim; /* too large for the stack */
+    run.seed = seed;
+    sim_init(&sim);
+    if (setjmp(run.on_failure) != 0) {
+        return false; /* the store and its disk are left as they are: the failure is what counts */
+    }
+    sim_life(&sim);
+    sim_disk_destroy(sim.disk);
+    run.reopens += sim.reopens;
+    run.crashes += sim.crashes;
+    return true;
+}
+
+static void on_abort(int number)
+{
+    (void)number;
+    print_seed_command(
+        stderr); /* an ASSERT of the store: not safe in general, good enough to name the seed */
+}
+
+static enum sim_break parse_break(const char *text)
+{
+    static const char *const names[] = {"none", "writes", "sync", "dir"};
+    for (unsigned i = 0; i < ARRAY_COUNT(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return (enum sim_break)i;
+        }
+    }
+    (void)fprintf(stderr, "--break writes|sync|dir\n");
+    exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seeds = 1000;
+    uint64_t first = 1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--verbose") == 0) {
+            run.is_verbose = true;
+        } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
+            seeds = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--first") == 0 && i + 1 < argc) {
+            first = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--break") == 0 && i + 1 < argc) {
+            run.broken = parse_break(argv[++i]);
+        } else {
+            (void)fprintf(
+                stderr, "sim_store --seeds N [--first S] [--verbose] [--break writes|sync|dir]\n");
+            return 2;
+        }
+    }
+    logline_configure(run.is_verbose ? LOGLINE_INFO : (enum logline_level)(LOGLINE_ERROR + 1), false);
+    struct sigaction action = {.sa_handler = on_abort, .sa_flags = (int)SA_RESETHAND};
+    (void)sigaction(SIGABRT, &action, NULL);
+    for (unsigned i = 0; i < SHARDS_MAX; i++) {
+        struct err err;
+        if (park_init(&run.parks[i], &err) < 0) {
+            (void)fprintf(stderr, "%s\n", err.text);
+            return 1;
+        }
+    }
+    struct timespec begin;
+    struct timespec end;
+    (void)clock_gettime(CLOCK_MONOTONIC, &begin);
+    uint64_t failed = 0;
+    for (uint64_t seed = first; seed < first + seeds; seed++) {
+        failed += !run_seed(seed);
+    }
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    double seconds =
+        (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
+    (void)printf("%llu seeds, %llu failed, %.0f per second; %llu acknowledged, %llu refused, %llu "
+                 "repeats, %llu starts, %llu "
+                 "power cuts\n",
+                 (unsigned long long)seeds, (unsigned long long)failed, (double)seeds / seconds,
+                 (unsigned long long)run.acked, (unsigned long long)run.refused,
+                 (unsigned long long)run.duplicates, (unsigned long long)run.reopens,
+                 (unsigned long long)run.crashes);
+    return failed == 0 ? 0 : 1;
+}
