@@ -51,15 +51,17 @@ static void host_say_uring_failed(struct doctor *doctor, int result, const struc
 {
     bool can_fall_back = doctor->config->io == CONFIG_IO_AUTO &&
                          (uring_is_unavailable(result) || result == -EBADMSG);
-    doctor_say(doctor,
-               &(struct doctor_advice){
-                   .verdict = can_fall_back ? DOCTOR_NOTE : DOCTOR_PROBLEM,
-                   .subject = "io_uring",
-                   .why = can_fall_back
-                              ? "the epoll backend stands in, at more system calls a request"
-                              : "server.io asks for it, or it is short of a resource",
-                   .mend = "do what the text says, then run doctor again"},
-               "%s", err->text);
+    doctor_say(
+        doctor,
+        &(struct doctor_advice){
+            .verdict = can_fall_back ? DOCTOR_NOTE : DOCTOR_PROBLEM,
+            .subject = "io_uring",
+            .why = can_fall_back ? "the epoll backend stands in, at more system calls a request"
+                   : uring_is_unavailable(result) ? "server.io = uring asks for it"
+                                                  : "it is there but short of a resource; to go on "
+                                                    "without it would be slow in silence",
+            .mend = "do what the text says, then run doctor again"},
+        "%s", err->text);
 }
 
 static void host_check_uring(struct doctor *doctor)

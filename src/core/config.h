@@ -3,7 +3,7 @@
  * people bring from the systems Sluice replaces, api.md §6) < flags (--set section.key=value). Parsed and validated as a
  * whole: all problems are listed at once, each with where it came from (file:line, variable, flag), and nothing else happens.
  *
- * A key is one row of the table in config.c: name, type, default, bounds, whether SIGHUP may change it, one line of help.
+ * A key is one row of the table in config_table.c: name, type, default, bounds, whether SIGHUP may change it, one line of help.
  * `sluice config` prints the table with values and origins.
  */
 #ifndef CORE_CONFIG_H

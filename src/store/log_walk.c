@@ -424,8 +424,11 @@ static int outlook_batch(struct log_walk *walk, size_t index, uint64_t offset,
     bool is_better =
         !outlook->has_resume || header->batch_seq < outlook->resume.batch_seq ||
         (header->batch_seq == outlook->resume.batch_seq && index > outlook->resume_index);
-    if (!is_better || header->batch_seq <= walk->expect.seq ||
-        header->first_lsn < walk->expect.lsn) {
+    /* The very batch we expect may lie further on, behind a second copy of the one before it that
+     * is damaged. */
+    bool is_next = batch_continues(&walk->expect, header, NULL);
+    bool is_later = header->batch_seq > walk->expect.seq && header->first_lsn >= walk->expect.lsn;
+    if (!is_better || !(is_next || is_later)) {
         return 0;
     }
     struct walk_batch batch;
@@ -557,6 +560,11 @@ static int walk_break(struct log_walk *walk, struct walk_gap *gap, const struct 
     if (result < 0) {
         return result;
     }
+    if (outlook.has_resume && walk->expect.seq != 0 &&
+        batch_continues(&walk->expect, &outlook.resume, NULL)) {
+        walk_stand(walk, outlook.resume_index, outlook.resume_offset);
+        return WALK_AGAIN;
+    }
     if (!outlook_proves_damage(walk, &outlook)) {
         return walk_end(walk, &outlook, err);
     }
@@ -649,7 +657,8 @@ int log_walk_next(struct log_walk *walk, struct walk_batch *batch, struct walk_g
     if (walk->is_end_known) {
         file_drop(walk); /* what was read at the end may be old by now */
     }
-    /* Each round that does not answer moves to a later segment, or finds a batch where there was none. */
+    /* Each round that does not answer moves to a later segment, or finds a batch where there was
+     * none. */
     size_t rounds = 2 * walk->count + 8;
     for (size_t i = 0; i < rounds && result == WALK_AGAIN; i++) {
         bool is_over = walk->is_over || walk->count == 0;

@@ -1,7 +1,8 @@
 /*
- * reader: the log from disk, in order, for tools (dump, verify), for rebuilding, and later for readers with positions.
- * Opens DIR read-only through a file_io, needs no lock, and works while a server writes: it shows every valid batch
- * of the contiguous log and stops at the first that is not.
+ * reader: the log from disk, in order, for tools (dump, verify), for rebuilding, and later for
+ * readers with positions. Opens DIR read-only through a file_io, needs no lock, and works while a
+ * server writes: it shows every valid batch of the contiguous log and stops at the first that is
+ * not.
  */
 #ifndef STORE_READER_H
 #define STORE_READER_H
@@ -22,23 +23,28 @@ struct reader_record {
 };
 
 /* from_lsn 0 or 1: the beginning. -ENOENT with a text when there is no log. */
-int reader_open(struct reader **reader, struct file_io *io, uint64_t from_lsn, struct err *err) MUST_USE;
-/* 1: a record; 0: the end of the log as it is now (calling again later may give more); ERR_CORRUPT: err names file, offset and
- * LSN, and the next call goes on behind the damage; -errno. */
+int reader_open(struct reader **reader, struct file_io *io, uint64_t from_lsn,
+                struct err *err) MUST_USE;
+/* 1: a record; 0: the end of the log as it is now (calling again later may give more); ERR_CORRUPT:
+ * err names file, offset and LSN, and the next call goes on behind the damage; -errno. */
 int reader_next(struct reader *reader, struct reader_record *record, struct err *err) MUST_USE;
 void reader_close(struct reader *reader);
 
 struct verify_report {
     uint64_t segments, batches, marks, records, bytes;
     uint64_t first_lsn, last_lsn;
-    uint64_t torn_batches; /* above D at the very end: normal after a crash, cut at the next start */
-    uint64_t dirty_paddings; /* not zero behind a valid batch: a crash tore only the padding, nothing is lost */
+    uint64_t
+        torn_batches; /* above D at the very end: normal after a crash, cut at the next start */
+    uint64_t dirty_paddings; /* not zero behind a valid batch: a crash tore only the padding,
+                                nothing is lost */
     uint64_t faults;
 };
 
-/* Walks every byte: headers, chain, CRCs, record framing, density of LSNs, order of segments. on_fault gets one line
- * per fault: file, offset, LSN, what. 0 when the walk was possible (see report->faults), else -errno. */
+/* Walks every byte: headers, chain, CRCs, record framing, density of LSNs, order of segments.
+ * on_fault gets one line per fault: file, offset, LSN, what. 0 when the walk was possible (see
+ * report->faults), else -errno. */
 int log_verify(struct file_io *io, struct verify_report *report,
-               void (*on_fault)(void *context, const char *line), void *context, struct err *err) MUST_USE;
+               void (*on_fault)(void *context, const char *line), void *context,
+               struct err *err) MUST_USE;
 
 #endif

@@ -411,17 +411,36 @@ static uint64_t judge(struct recovery *recovery, const struct found *found, uint
     return 0; /* the next segment's first batch shows what is missing */
 }
 
+/* Where the walk begins in a segment whose first batch is damaged and whose predecessor is not known: at the first valid batch. Only
+ * the very first segment is known to begin at LSN 1. */
+static uint64_t begin_blind(struct recovery *recovery, const struct found *found)
+{
+    recovery->is_started = true;
+    recovery->point = (struct point){.is_crc_known = true};
+    struct batch_header header;
+    for (uint64_t at = STORE_BLOCK_BYTES; found->id != 1 && at + STORE_BLOCK_BYTES <= found->bytes; at += STORE_BLOCK_BYTES) {
+        if (batch_at(recovery, found, at, &header)) {
+            recovery->report->corrupt_batches++;
+            tell(recovery, "segment %" PRIu64 " offset %u: first batch corrupt\n", found->id, STORE_BLOCK_BYTES);
+            recovery->point = (struct point){.seq = header.batch_seq - 1, .lsn = header.first_lsn - 1};
+            return at;
+        }
+    }
+    return STORE_BLOCK_BYTES;
+}
+
 static void walk_segment(struct recovery *recovery, struct found *found, const struct found *next, bool is_last,
                          struct beyond *beyond)
 {
     uint64_t offset = STORE_BLOCK_BYTES;
     struct batch_header header;
     *beyond = (struct beyond){.dirty_end = found->bytes};
-    if (found->has_first) {
+    /* A torn first batch supersedes nothing: only a whole one may wind back what an earlier segment holds. */
+    bool is_first_whole = found->has_first && batch_at(recovery, found, offset, &header);
+    if (is_first_whole || (found->has_first && !recovery->is_started)) {
         align_start(recovery, found, &found->first);
     } else if (!recovery->is_started) {
-        recovery->is_started = true;
-        recovery->point = (struct point){.is_crc_known = true};
+        offset = begin_blind(recovery, found);
     }
     while (offset + STORE_BLOCK_BYTES <= found->bytes) { /* moves on by a block at least, or ends */
         if (batch_at(recovery, found, offset, &header) && continues(&recovery->point, &header)) {

@@ -452,13 +452,16 @@ static void submit_now(struct writer *writer, struct batch *batch, uint64_t now_
     }
 }
 
+/* Failed writes, of marks too: so also while read-only. */
+static void writer_rescue(struct writer *writer, uint64_t now_ns)
+{
+    if (journal_rescue(&writer->journal, now_ns) < 0) {
+        give_up(writer, FAILED_IO, now_ns); /* also when only a segment to write it to again is missing */
+    }
+}
+
 static void writer_commit(struct writer *writer, uint64_t now_ns)
 {
-    int r = journal_rescue(&writer->journal, now_ns);
-    if (r < 0) {
-        give_up(writer, r == -ENOSPC ? FAILED_SPACE : FAILED_IO, now_ns);
-        return;
-    }
     struct batch *batch = journal_open_batch(&writer->journal);
     if (batch == NULL || batch_is_empty(batch)) {
         return;
@@ -607,6 +610,7 @@ int writer_duty(void *context)
     ASSERT_ROLE(ROLE_WRITER);
     uint64_t now_ns = writer->io->ops->mono_ns(writer->io);
     writer_publish(writer, now_ns);
+    writer_rescue(writer, now_ns);
     if (writer->is_read_only && may_write_again(writer, now_ns)) {
         writer->is_read_only = false;
         LOG(LOGLINE_WARNING, "writable", "the log is written again from LSN %" PRIu64, writer->next_lsn);

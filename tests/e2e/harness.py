@@ -136,7 +136,9 @@ class Server:
         self.base = tempfile.mkdtemp(prefix="sluice-e2e-") if self.own_dir else None
         self.data_dir = data_dir or os.path.join(self.base, "data")
         self.arguments = (SMALL if small else []) + list(arguments)
-        self.environment = {**os.environ, **(environment or {})}
+        # SLUICE_BINARY is the tests' own; the server would refuse a variable that it does not know.
+        inherited = {name: value for name, value in os.environ.items() if name != "SLUICE_BINARY"}
+        self.environment = {**inherited, **(environment or {})}
         self.wrapper = wrapper or []
         self.process = None
         self.port = None

@@ -1,6 +1,7 @@
 /*
- * fuzz_record: any bytes to the decoders of format.h. What is decoded must encode to the same bytes again; nothing may be read
- * beyond the input (the sanitizer's business). The checksums are made good first, or no input would come past them.
+ * fuzz_record: any bytes to the decoders of format.h. What is decoded must encode to the same bytes
+ * again; nothing may be read beyond the input (the sanitizer's business). The checksums are made
+ * good first, or no input would come past them.
  */
 #include <string.h>
 
@@ -25,7 +26,8 @@ static void try_meta(struct slice meta)
         ASSERT(meta_receipt_bytes(&receipt) <= meta.bytes);
         ASSERT(meta_receipt_encode(again, &receipt) == meta_receipt_bytes(&receipt));
         ASSERT(receipt.key.data >= meta.data);
-        ASSERT(memcmp(again + 4, receipt.key.data - RECEIPT_FIXED_BYTES, meta_receipt_bytes(&receipt) - 4) == 0);
+        ASSERT(memcmp(again + 4, receipt.key.data - RECEIPT_FIXED_BYTES,
+                      meta_receipt_bytes(&receipt) - 4) == 0);
     }
     if (meta_find_dedup_key(&key, meta) > 0) {
         ASSERT(meta_dedup_key_encode(again, key) <= meta.bytes);

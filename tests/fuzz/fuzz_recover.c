@@ -1,8 +1,9 @@
 /*
- * fuzz_recover: any bytes as a segment file. store_open must succeed or refuse with a text, never crash or hang; after a start
- * the log must take a record and keep it; the reader and verify must come to an end. The first byte says what is repaired
- * before, so that mutations reach behind the checksums: bit 0 the segment header, bit 1 every batch that begins with its magic,
- * bit 2 opens with on_corruption = refuse.
+ * fuzz_recover: any bytes as a segment file. store_open must succeed or refuse with a text, never
+ * crash or hang; after a start the log must take a record and keep it; the reader and verify must
+ * come to an end. The first byte says what is repaired before, so that mutations reach behind the
+ * checksums: bit 0 the segment header, bit 1 every batch that begins with its magic, bit 2 opens
+ * with on_corruption = refuse.
  */
 #include <string.h>
 
@@ -31,7 +32,8 @@ static void repair_segment(uint8_t *file)
     segment_header_encode(file, &header);
 }
 
-/* Gives each block that begins like a batch the right segment, salt and checksums; the rest of its header stays wild. */
+/* Gives each block that begins like a batch the right segment, salt and checksums; the rest of its
+ * header stays wild. */
 static void repair_batches(uint8_t *file)
 {
     uint64_t one = 1;
@@ -96,7 +98,8 @@ static void append_one(struct store *store)
     uint8_t *to = spsc_claim(&port->submit, 256);
     ASSERT(to != NULL);
     size_t bytes = record_encode(to + sizeof(struct submit_header), &record);
-    struct submit_header header = {.record_count = 1, .records_bytes = (uint32_t)bytes, .kinds = 1u << RECORD_LOG};
+    struct submit_header header = {
+        .record_count = 1, .records_bytes = (uint32_t)bytes, .kinds = 1u << RECORD_LOG};
     memcpy(to, &header, sizeof header);
     (void)spsc_commit(&port->submit, SUBMIT_REQUEST, sizeof header + bytes);
     (void)spsc_publish(&port->submit);
@@ -116,7 +119,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (park.fd < 0 && park_init(&park, &err) < 0) {
         return 0;
     }
-    struct sim_disk_options disk_options = {.seed = 1, .capacity_bytes = MIB(16), .delay_ns_min = 1, .delay_ns_max = 9};
+    struct sim_disk_options disk_options = {
+        .seed = 1, .capacity_bytes = MIB(16), .delay_ns_min = 1, .delay_ns_max = 9};
     struct sim_disk *disk = sim_disk_create(&disk_options);
     struct file_io *io = sim_disk_io(disk);
     uint8_t repairs = bytes == 0 ? 0 : data[0];
@@ -132,7 +136,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         .spare_segments = 1,
         .shard_count = 1,
         .writer_cpu = -1,
-        .on_corruption = (repairs & OPEN_REFUSE) != 0 ? ON_CORRUPTION_REFUSE : ON_CORRUPTION_QUARANTINE,
+        .on_corruption =
+            (repairs & OPEN_REFUSE) != 0 ? ON_CORRUPTION_REFUSE : ON_CORRUPTION_QUARANTINE,
     };
     struct store *store = NULL;
     struct recovery_report report = {0};

@@ -1,62 +1,83 @@
 /*
- * fuzz_main: runs a fuzz target over every file of the directories (or files) given, so that each corpus file is a regression test in every
- * build, with or without libFuzzer. Exit 77 when there was nothing to run.
+ * fuzz_main: runs a fuzz target over the files of the directories (or files) given as arguments, so
+ * that every corpus file is a regression test in every build. Exit 77 when there is no file at all,
+ * 1 when one cannot be read; a target that finds a fault aborts.
  */
 #include <dirent.h>
-#include <stddef.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/mem.h"
+
+#define SKIPPED        77
+#define FILE_BYTES_MAX (16u << 20)
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-static int run_file(const char *path)
+static int file_run(const char *path, size_t bytes)
 {
-    FILE *file = fopen(path, "rb");
-    struct stat status;
-    if (file == NULL || fstat(fileno(file), &status) != 0) {
-        perror(path);
-        exit(1);
+    if (bytes > FILE_BYTES_MAX) {
+        fprintf(stderr, "%s: too large\n", path);
+        return -1;
     }
-    /* Exactly as long as the file, so that a sanitizer sees one byte too many. */
-    uint8_t *data = malloc(status.st_size == 0 ? 1 : (size_t)status.st_size);
-    size_t bytes = fread(data, 1, (size_t)status.st_size, file);
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        perror(path);
+        return -1;
+    }
+    /* Exactly as large as the input, so that a sanitizer sees the first byte read beyond it. */
+    uint8_t *data = mem_alloc(bytes > 0 ? bytes : 1);
+    size_t got = fread(data, 1, bytes, file);
     fclose(file);
-    LLVMFuzzerTestOneInput(data, bytes);
-    free(data);
-    return 1;
+    if (got == bytes) {
+        LLVMFuzzerTestOneInput(data, bytes);
+    }
+    mem_free(data);
+    return got == bytes ? 0 : -1;
 }
 
-static int run_path(const char *path)
+static int path_run(const char *path, unsigned *files)
 {
     struct stat status;
-    int count = 0;
-    if (stat(path, &status) != 0) {
+    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode)) {
         return 0;
     }
-    if (!S_ISDIR(status.st_mode)) {
-        return run_file(path);
+    (*files)++;
+    return file_run(path, (size_t)status.st_size);
+}
+
+static int argument_run(const char *path, unsigned *files)
+{
+    DIR *directory = opendir(path);
+    if (directory == NULL) {
+        return path_run(path, files);
     }
-    DIR *dir = opendir(path);
-    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
-        char name[4096];
-        if (entry->d_name[0] != '.') {
-            snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-            count += run_file(name);
+    int failed = 0;
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+        char inner[PATH_MAX];
+        int length = snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name);
+        if (length > 0 && (size_t)length < sizeof inner) {
+            failed |= path_run(inner, files);
         }
     }
-    closedir(dir);
-    return count;
+    closedir(directory);
+    return failed;
 }
 
 int main(int argc, char **argv)
 {
-    int count = 0;
+    unsigned files = 0;
+    int failed = 0;
     for (int i = 1; i < argc; i++) {
-        count += run_path(argv[i]);
+        failed |= argument_run(argv[i], &files);
     }
-    printf("%d inputs\n", count);
-    return count == 0 ? 77 : 0;
+    if (files == 0) {
+        fprintf(stderr, "skipped: no corpus files\n");
+        return SKIPPED;
+    }
+    printf("%u inputs\n", files);
+    return failed != 0 ? 1 : 0;
 }

@@ -1,6 +1,6 @@
 /*
- * log_fixture: see log_fixture.h. Uses the encoders of format.h only, never the journal: a reader tested against what the journal
- * writes would share its mistakes.
+ * log_fixture: see log_fixture.h. Uses the encoders of format.h only, never the journal: a reader
+ * tested against what the journal writes would share its mistakes.
  */
 #include "log_fixture.h"
 
@@ -17,7 +17,8 @@ static const struct ulid FIXTURE_NODE = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
 
 void log_fixture_open(struct log_fixture *fixture)
 {
-    struct sim_disk_options options = {.seed = 1, .capacity_bytes = MIB(64), .delay_ns_min = 1, .delay_ns_max = 2};
+    struct sim_disk_options options = {
+        .seed = 1, .capacity_bytes = MIB(64), .delay_ns_min = 1, .delay_ns_max = 2};
     memset(fixture, 0, sizeof *fixture);
     fixture->disk = sim_disk_create(&options);
     fixture->io = sim_disk_io(fixture->disk);
@@ -31,7 +32,8 @@ void log_fixture_close(struct log_fixture *fixture)
     sim_disk_destroy(fixture->disk);
 }
 
-static void fixture_put(struct log_fixture *fixture, const void *data, uint64_t bytes, uint64_t offset)
+static void fixture_put(struct log_fixture *fixture, const void *data, uint64_t bytes,
+                        uint64_t offset)
 {
     struct file file;
     struct file_io *io = fixture->io;
@@ -47,7 +49,8 @@ void log_fixture_segment(struct log_fixture *fixture)
     fixture->next.segment_id++;
     fixture->next.salt = FIXTURE_SALT + fixture->next.segment_id;
     fixture->offset = STORE_BLOCK_BYTES;
-    (void)snprintf(fixture->name, sizeof fixture->name, "log/%016llx.seg", (unsigned long long)fixture->next.segment_id);
+    (void)snprintf(fixture->name, sizeof fixture->name, "log/%016llx.seg",
+                   (unsigned long long)fixture->next.segment_id);
     struct segment_header header = {
         .segment_id = fixture->next.segment_id,
         .salt = fixture->next.salt,
@@ -64,7 +67,8 @@ void log_fixture_segment(struct log_fixture *fixture)
 static size_t fixture_record(uint8_t *to, uint64_t lsn)
 {
     char text[64];
-    int length = snprintf(text, sizeof text, "{\"message\":\"record %llu\"}", (unsigned long long)lsn);
+    int length =
+        snprintf(text, sizeof text, "{\"message\":\"record %llu\"}", (unsigned long long)lsn);
     struct record record = {
         .kind = RECORD_LOG,
         .severity = SEVERITY_INFO,
@@ -80,7 +84,8 @@ void log_fixture_batch(struct log_fixture *fixture, uint32_t record_count)
     log_fixture_batch_durable(fixture, record_count, fixture->next.first_lsn - 1);
 }
 
-void log_fixture_batch_durable(struct log_fixture *fixture, uint32_t record_count, uint64_t durable_lsn)
+void log_fixture_batch_durable(struct log_fixture *fixture, uint32_t record_count,
+                               uint64_t durable_lsn)
 {
     uint8_t *memory = mem_alloc(FIXTURE_SEGMENT_BYTES);
     struct batch_header header = fixture->next;
@@ -94,7 +99,8 @@ void log_fixture_batch_durable(struct log_fixture *fixture, uint32_t record_coun
     header.payload_bytes = (uint32_t)bytes;
     header.kinds = record_count == 0 ? 0 : 1u << RECORD_LOG;
     header.time_min_ns = record_count == 0 ? 0 : FIXTURE_TIME_NS + (int64_t)header.first_lsn;
-    header.time_max_ns = record_count == 0 ? 0 : FIXTURE_TIME_NS + (int64_t)header.first_lsn + record_count - 1;
+    header.time_max_ns =
+        record_count == 0 ? 0 : FIXTURE_TIME_NS + (int64_t)header.first_lsn + record_count - 1;
     header.durable_lsn = durable_lsn;
     header.built_at_ns = FIXTURE_TIME_NS;
     header.payload_crc = crc32c(0, memory + BATCH_HEADER_BYTES, bytes);
@@ -115,7 +121,8 @@ void log_fixture_rewind(struct log_fixture *fixture, const struct batch_header *
     fixture->next.previous_crc = saved->previous_crc;
 }
 
-void log_fixture_poke(struct log_fixture *fixture, uint64_t offset, const void *data, uint64_t bytes)
+void log_fixture_poke(struct log_fixture *fixture, uint64_t offset, const void *data,
+                      uint64_t bytes)
 {
     fixture_put(fixture, data, bytes, offset);
 }

@@ -1,6 +1,7 @@
 /*
- * log_fixture: writes a log by hand onto a simulated disk, batch by batch, so that tests of the reader, of verify and of recovery
- * can make exactly the situation they name. Everything is durable at once. Deterministic: fixed salt, node and times.
+ * log_fixture: writes a log by hand onto a simulated disk, batch by batch, so that tests of the
+ * reader, of verify and of recovery can make exactly the situation they name. Everything is durable
+ * at once. Deterministic: fixed salt, node and times.
  */
 #ifndef LOG_FIXTURE_H
 #define LOG_FIXTURE_H
@@ -23,13 +24,17 @@ void log_fixture_open(struct log_fixture *fixture);
 void log_fixture_close(struct log_fixture *fixture);
 /* A new segment with the next id; batches go there from now on. */
 void log_fixture_segment(struct log_fixture *fixture);
-/* A batch of records "record LSN"; record_count 0: a mark. durable_lsn of the header: everything before the batch. */
+/* A batch of records "record LSN"; record_count 0: a mark. durable_lsn of the header: everything
+ * before the batch. */
 void log_fixture_batch(struct log_fixture *fixture, uint32_t record_count);
 /* The same with another witness. */
-void log_fixture_batch_durable(struct log_fixture *fixture, uint32_t record_count, uint64_t durable_lsn);
-/* Steps back so that the next batch repeats the sequence and LSNs from *saved on (after an I/O error). */
+void log_fixture_batch_durable(struct log_fixture *fixture, uint32_t record_count,
+                               uint64_t durable_lsn);
+/* Steps back so that the next batch repeats the sequence and LSNs from *saved on (after an I/O
+ * error). */
 void log_fixture_rewind(struct log_fixture *fixture, const struct batch_header *saved);
 /* Overwrites bytes of the current segment. */
-void log_fixture_poke(struct log_fixture *fixture, uint64_t offset, const void *data, uint64_t bytes);
+void log_fixture_poke(struct log_fixture *fixture, uint64_t offset, const void *data,
+                      uint64_t bytes);
 
 #endif

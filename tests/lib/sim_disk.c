@@ -624,7 +624,8 @@ static int sim_open(struct file_io *io, const char *name, unsigned flags, struct
     return 0;
 }
 
-/* Closing a file with a write in flight is a mistake of the living; of a dead process it is how things end. */
+/* Closing a file with a write in flight is a mistake of the living; of a dead process it is how
+ * things end. */
 static void sim_close(struct file_io *io, struct file file)
 {
     struct sim_disk *disk = disk_of(io);

@@ -76,11 +76,11 @@ struct request {
     uint32_t receipt_key;             /* NONE or index */
     uint32_t digest;                  /* of the body: repeats have the same, mismatches another */
     uint32_t dedup_keys[RECORDS_MAX]; /* NONE or index */
-    bool has_dedup_keys; /* which belong to a record kind: all of these are events */
+    bool has_dedup_keys;              /* which belong to a record kind: all of these are events */
     bool is_keyed;
     bool has_outcome;
     struct answer outcome;
-    uint64_t first_lsn;         /* of the first stored record; 0: unknown */
+    uint64_t first_lsn; /* of the first stored record; 0: unknown */
     uint32_t stored_count;
     /* What the present reading found. */
     uint64_t found_lsn;
@@ -765,6 +765,8 @@ static void settle(struct sim *sim)
         (void)store_step_keeper(sim->store);
         result = store_step_writer(sim->store);
         step_acks(sim);
+        sim_disk_advance(sim->disk,
+                         NS_MS); /* also where the writer only looks and does not sleep */
     }
     CHECK(result == 1, "the writer does not stop (result %d)", result);
     for (uint32_t i = 0; i < sim->request_count; i++) {
@@ -783,7 +785,8 @@ static void reopen_in_order(struct sim *sim)
     }
     sim_close(sim);
     sim_open(sim);
-CHECK(is_torn_allowed || sim->report.torn_batches_cut == 0, "torn batches after an orderly stop: %s", sim->report.text);
+    CHECK(is_torn_allowed || sim->report.torn_batches_cut == 0,
+          "torn batches after an orderly stop: %s", sim->report.text);
 }
 
 static void step_fault(struct sim *sim)
@@ -846,38 +849,65 @@ static void step_any(struct sim *sim)
     }
 }
 
-/* Damages one batch of a log that was closed in order. */
-static void damage_any(struct sim *sim)
+struct target {
+    char name[64];
+    uint64_t offset;
+    uint64_t bytes;
+    uint64_t first_lsn;
+    uint64_t last_lsn;
+};
+
+/* One walk over the log: the largest LSN that a header names as durable, and a batch at random
+ * among those at or below limit_lsn. The first batch of a segment is spared: the segment before may
+ * hold a copy of it. */
+static uint64_t target_pick(struct sim *sim, uint64_t limit_lsn, struct target *target)
 {
     struct log_walk *walk = NULL;
     struct err err = {0};
     struct walk_batch batch;
     struct walk_gap gap;
-    CHECK(log_walk_open(&walk, sim_disk_io(sim->disk), 0, &err) == 0, "walk: %s", err.text);
+    uint64_t durable_lsn = 0;
     unsigned seen = 0;
-    uint64_t offset = 0;
-    uint64_t bytes = 0;
-    char name[64] = {0};
+    memset(target, 0, sizeof *target);
+    CHECK(log_walk_open(&walk, sim_disk_io(sim->disk), 0, &err) == 0, "walk: %s", err.text);
     while (log_walk_next(walk, &batch, &gap, &err) == WALK_BATCH) {
-        /* One of all with the same chance: the n-th replaces the choice with 1/n. */
-        if (batch.header.record_count != 0 && below(sim, ++seen) == 0) {
-            (void)snprintf(name, sizeof name, "%s", batch.name);
-            offset = batch.offset;
-            bytes = BATCH_HEADER_BYTES + batch.header.payload_bytes;
-            sim->damaged_first_lsn = batch.header.first_lsn;
-            sim->damaged_last_lsn = batch.header.first_lsn + batch.header.record_count - 1;
+        const struct batch_header *header = &batch.header;
+        durable_lsn = header->durable_lsn;
+        bool is_spared = batch.offset == STORE_BLOCK_BYTES && header->segment_id != 1;
+        bool is_target = header->record_count != 0 && header->first_lsn <= limit_lsn && !is_spared;
+        /* Each with the same chance: the n-th replaces the choice with 1/n. */
+        if (is_target && below(sim, ++seen) == 0) {
+            (void)snprintf(target->name, sizeof target->name, "%s", batch.name);
+            target->offset = batch.offset;
+            target->bytes = BATCH_HEADER_BYTES + header->payload_bytes;
+            target->first_lsn = header->first_lsn;
+            target->last_lsn = header->first_lsn + header->record_count - 1;
         }
     }
     log_walk_close(walk);
-    if (seen == 0) {
+    return durable_lsn;
+}
+
+/* Damages one batch of a log that was closed in order. Without a closing mark (the disk was full)
+ * the last flight has no witness: its damage cannot be told from a torn tail, so it is not chosen.
+ */
+static void damage_any(struct sim *sim)
+{
+    struct target target;
+    uint64_t durable_lsn = target_pick(sim, 0, &target);
+    (void)target_pick(sim, durable_lsn, &target);
+    if (target.bytes == 0) {
         return;
     }
-    uint64_t at = below(sim, bytes);
-    CHECK(sim_disk_corrupt(sim->disk, name, offset + at, 1) == 0, "no file %s", name);
+    uint64_t at = below(sim, target.bytes);
+    CHECK(sim_disk_corrupt(sim->disk, target.name, target.offset + at, 1) == 0, "no file %s",
+          target.name);
     sim->is_damaged = true;
-    trace(sim, "damage %s at %llu+%llu: LSN %llu to %llu", name, (unsigned long long)offset,
-          (unsigned long long)at, (unsigned long long)sim->damaged_first_lsn,
-          (unsigned long long)sim->damaged_last_lsn);
+    sim->damaged_first_lsn = target.first_lsn;
+    sim->damaged_last_lsn = target.last_lsn;
+    trace(sim, "damage %s at %llu+%llu: LSN %llu to %llu", target.name,
+          (unsigned long long)target.offset, (unsigned long long)at,
+          (unsigned long long)target.first_lsn, (unsigned long long)target.last_lsn);
 }
 
 static void finish_with_damage(struct sim *sim)
@@ -996,7 +1026,8 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    logline_configure(run.is_verbose ? LOGLINE_INFO : (enum logline_level)(LOGLINE_ERROR + 1), false);
+    logline_configure(run.is_verbose ? LOGLINE_INFO : (enum logline_level)(LOGLINE_ERROR + 1),
+                      false);
     struct sigaction action = {.sa_handler = on_abort, .sa_flags = (int)SA_RESETHAND};
     (void)sigaction(SIGABRT, &action, NULL);
     for (unsigned i = 0; i < SHARDS_MAX; i++) {

@@ -544,8 +544,8 @@ static void every_key_has_a_variable_of_its_own(void **state)
         }
         char entry[CONFIG_VARIABLE_BYTES + 128];
         char origin[CONFIG_VARIABLE_BYTES + 8];
-        (void)snprintf(entry, sizeof entry, "%s=%s", names[i], config_table[i].initial);
-        (void)snprintf(origin, sizeof origin, "; %s: ", names[i]);
+        (void)snprintf(entry, sizeof entry, "%.48s=%.120s", names[i], config_table[i].initial);
+        (void)snprintf(origin, sizeof origin, "; %.48s: ", names[i]);
         char *variables[] = {entry, NULL};
         fixture.sources.environment = variables;
         expect_accepted();

@@ -153,7 +153,7 @@ static void a_string_longer_than_many_windows_is_checked_to_its_end(void **state
             memcpy(text + i, dense ? "\xc3\xa4" : "aa", 2);
         }
         memcpy(text, "[\"", 2);
-        memcpy(text + bytes - 20, "\",\"abc\",\"\\n\xc3\xa4\",\"d\"]", 20);
+        memcpy(text + bytes - 20, "\",\"abcd\",\"\\n\xc3\xa4\",\"d\"]", 20);
         assert_int_equal(json_validate(text, bytes, &offset, &why), 0);
         for (size_t at = 10; at < bytes - 30; at += 40002) {
             uint8_t kept = text[at];

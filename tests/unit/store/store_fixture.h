@@ -56,6 +56,7 @@ struct request {
 
 static inline void fx_open(struct fixture *fx)
 {
+    memset(fx->ended, 0, sizeof fx->ended); /* new rings */
     int r = store_open_single(&fx->store, &fx->options, sim_disk_io(fx->disk), &fx->report, &fx->err);
     if (r < 0) {
         fail_msg("%s", fx->err.text);
@@ -83,7 +84,9 @@ static inline void fx_init(struct fixture *fx, uint64_t seed)
 
 static inline void fx_kill(struct fixture *fx)
 {
-    sim_disk_crash(fx->disk);
+    if (!sim_disk_is_dead(fx->disk)) {
+        sim_disk_crash(fx->disk);
+    }
     store_close(fx->store);
     fx->store = NULL;
     sim_disk_restart(fx->disk);

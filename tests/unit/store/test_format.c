@@ -1,4 +1,5 @@
-/* format: what is encoded is what is decoded; nothing else is accepted; nothing beyond the input is read. */
+/* format: what is encoded is what is decoded; nothing else is accepted; nothing beyond the input is
+ * read. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,7 +13,8 @@
 #include "core/crc32c.h"
 #include "store/format.h"
 
-/* Two pages, the second of which traps: input placed at the end of the first may not be read beyond. */
+/* Two pages, the second of which traps: input placed at the end of the first may not be read
+ * beyond. */
 struct guard {
     uint8_t *memory;
     size_t page;
@@ -21,7 +23,8 @@ struct guard {
 static struct guard guard_open(void)
 {
     struct guard guard = {.page = (size_t)sysconf(_SC_PAGESIZE)};
-    guard.memory = mmap(NULL, 2 * guard.page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    guard.memory =
+        mmap(NULL, 2 * guard.page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(guard.memory != MAP_FAILED);
     assert_int_equal(mprotect(guard.memory + guard.page, guard.page, PROT_NONE), 0);
     return guard;
@@ -131,14 +134,16 @@ static void batch_header_with_any_bit_changed_is_refused(void **state)
     for (size_t bit = 0; bit < 8 * sizeof bytes; bit++) {
         struct batch_header out;
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_int_equal(batch_header_decode(&out, guard_put(&guard, bytes, sizeof bytes), NULL), ERR_CORRUPT);
+        assert_int_equal(batch_header_decode(&out, guard_put(&guard, bytes, sizeof bytes), NULL),
+                         ERR_CORRUPT);
         bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     guard_close(&guard);
 }
 
 /* Sets bytes of a good header and makes its checksum good again. */
-static int batch_decode_patched(size_t offset, const void *patch, size_t patch_bytes, struct err *err)
+static int batch_decode_patched(size_t offset, const void *patch, size_t patch_bytes,
+                                struct err *err)
 {
     uint8_t bytes[BATCH_HEADER_BYTES];
     struct batch_header header = batch_sample();
@@ -170,12 +175,15 @@ static void impossible_batch_headers_are_refused_although_their_checksum_is_good
     uint32_t odd_bytes = 321;
     uint32_t mark = BATCH_MARK;
     uint32_t unknown = 1u << 9;
-    assert_int_equal(batch_decode_patched(32, &zero, 8, NULL), ERR_CORRUPT);  /* batch_seq 0 */
-    assert_int_equal(batch_decode_patched(40, &zero, 8, NULL), ERR_CORRUPT);  /* first_lsn 0 */
-    assert_int_equal(batch_decode_patched(40, &huge, 8, NULL), ERR_CORRUPT);  /* LSNs would wrap */
-    assert_int_equal(batch_decode_patched(80, &huge, 8, NULL), ERR_CORRUPT);  /* durable before it is written */
-    assert_int_equal(batch_decode_patched(48, &zero, 4, NULL), ERR_CORRUPT);  /* no records, no mark */
-    assert_int_equal(batch_decode_patched(12, &mark, 4, NULL), ERR_CORRUPT);  /* a mark with records */
+    assert_int_equal(batch_decode_patched(32, &zero, 8, NULL), ERR_CORRUPT); /* batch_seq 0 */
+    assert_int_equal(batch_decode_patched(40, &zero, 8, NULL), ERR_CORRUPT); /* first_lsn 0 */
+    assert_int_equal(batch_decode_patched(40, &huge, 8, NULL), ERR_CORRUPT); /* LSNs would wrap */
+    assert_int_equal(batch_decode_patched(80, &huge, 8, NULL),
+                     ERR_CORRUPT); /* durable before it is written */
+    assert_int_equal(batch_decode_patched(48, &zero, 4, NULL),
+                     ERR_CORRUPT); /* no records, no mark */
+    assert_int_equal(batch_decode_patched(12, &mark, 4, NULL),
+                     ERR_CORRUPT); /* a mark with records */
     assert_int_equal(batch_decode_patched(12, &unknown, 4, NULL), ERR_CORRUPT);
     assert_int_equal(batch_decode_patched(60, &few_bytes, 4, NULL), ERR_CORRUPT);
     assert_int_equal(batch_decode_patched(60, &odd_bytes, 4, NULL), ERR_CORRUPT);
@@ -199,8 +207,13 @@ static void record_comes_back_as_written_at_every_size(void **state)
     static const uint8_t text[] = "abcdefghijklmnopqrstuvwxyz";
     for (size_t meta = 0; meta <= 12; meta++) {
         for (size_t payload = 0; payload <= 20; payload++) {
-            struct record in = {.kind = RECORD_RUN, .encoding = 0, .severity = 5, .event_time_ns = INT64_MIN,
-                                .id = {{9, 8, 7}}, .meta = {text, meta}, .payload = {text + 3, payload}};
+            struct record in = {.kind = RECORD_RUN,
+                                .encoding = 0,
+                                .severity = 5,
+                                .event_time_ns = INT64_MIN,
+                                .id = {{9, 8, 7}},
+                                .meta = {text, meta},
+                                .payload = {text + 3, payload}};
             struct record out;
             memset(memory, 0xee, sizeof memory);
             size_t bytes = record_encode(memory, &in);
@@ -224,13 +237,17 @@ static void truncated_record_is_refused_and_nothing_behind_it_is_read(void **sta
     (void)state;
     struct guard guard = guard_open();
     uint8_t memory[128] __attribute__((aligned(8)));
-    struct record record = {.kind = RECORD_LOG, .meta = SLICE_LITERAL("1234567"), .payload = SLICE_LITERAL("{\"a\":1}")};
+    struct record record = {.kind = RECORD_LOG,
+                            .meta = SLICE_LITERAL("1234567"),
+                            .payload = SLICE_LITERAL("{\"a\":1}")};
     size_t bytes = record_encode(memory, &record);
     for (size_t cut = 0; cut < bytes; cut++) {
         struct slice from = {guard_put(&guard, memory, cut), cut};
         assert_int_equal(record_decode(&record, from, NULL), ERR_CORRUPT);
     }
-    assert_int_equal(record_decode(&record, (struct slice){guard_put(&guard, memory, bytes), bytes}, NULL), bytes);
+    assert_int_equal(
+        record_decode(&record, (struct slice){guard_put(&guard, memory, bytes), bytes}, NULL),
+        bytes);
     guard_close(&guard);
 }
 
@@ -241,7 +258,8 @@ static void record_with_impossible_fields_is_refused(void **state)
         size_t offset;
         uint8_t value;
     } patches[] = {
-        {0, 0xff}, {3, 1}, {4, 0}, {4, 32}, {7, 1}, {7, 2}, {32, 0}, {35, 0xff}, {36, 1}, {38, 1}, {39, 1}, {47, 1},
+        {0, 0xff}, {3, 1},     {4, 0},  {4, 32}, {7, 1},  {7, 2},
+        {32, 0},   {35, 0xff}, {36, 1}, {38, 1}, {39, 1}, {47, 1},
     };
     for (size_t i = 0; i < ARRAY_COUNT(patches); i++) {
         uint8_t memory[64] __attribute__((aligned(8)));
@@ -313,7 +331,9 @@ static void truncated_meta_is_never_believed(void **state)
         struct slice meta = {guard_put(&guard, memory, cut), cut};
         struct receipt receipt;
         struct slice key;
-        assert_int_equal(meta_find_receipt(&receipt, meta), cut == 0 ? 0 : cut < receipt_bytes ? ERR_CORRUPT : 1);
+        assert_int_equal(meta_find_receipt(&receipt, meta), cut == 0              ? 0
+                                                            : cut < receipt_bytes ? ERR_CORRUPT
+                                                                                  : 1);
         int expected = cut == 0 || cut == receipt_bytes ? 0 : ERR_CORRUPT;
         assert_int_equal(meta_find_dedup_key(&key, meta), expected);
     }

@@ -1,7 +1,8 @@
 /*
- * golden: the bytes on disk never change meaning. tests/golden/segment_v1.bin was written once by the recipe below: today's
- * encoders must still write it, and today's decoders must still read it. Where the two differ the format has changed: that needs
- * a new FORMAT_VERSION and a new golden file beside the old one, never a new segment_v1.bin.
+ * golden: the bytes on disk never change meaning. tests/golden/segment_v1.bin was written once by
+ * the recipe below: today's encoders must still write it, and today's decoders must still read it.
+ * Where the two differ the format has changed: that needs a new FORMAT_VERSION and a new golden
+ * file beside the old one, never a new segment_v1.bin.
  *
  * SLUICE_GOLDEN_WRITE=1 in the environment writes a file that is missing; it never overwrites one.
  */
@@ -28,7 +29,8 @@
 static uint8_t made[GOLDEN_BYTES];
 static uint8_t kept[GOLDEN_BYTES];
 
-/* A log record with a receipt, an event with its own key, a bare metric: everything that version 1 knows. */
+/* A log record with a receipt, an event with its own key, a bare metric: everything that version 1
+ * knows. */
 static size_t make_records(uint8_t *to)
 {
     uint8_t meta[128];
@@ -138,7 +140,8 @@ static void the_file_has_the_bytes_that_the_tables_of_format_h_name(void **state
     (void)state;
     /* By hand, so that an encoder and a decoder that agree on a mistake are found out. */
     const uint8_t *batch = kept + STORE_BLOCK_BYTES;
-    assert_memory_equal(kept, "SLUICSEG\x01\x00\x40\x00\x00\x10\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00", 24);
+    assert_memory_equal(
+        kept, "SLUICSEG\x01\x00\x40\x00\x00\x10\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00", 24);
     assert_memory_equal(kept + 24, "\xef\xcd\xab\x89\x67\x45\x23\x01", 8);
     assert_memory_equal(batch, "SLUICBAT\x01\x00\x80\x00\x02\x00\x00\x00", 16);
     assert_memory_equal(batch + 48, "\x03\x00\x00\x00\x00\x00\x00\x00\x0e\x00\x00\x00", 12);

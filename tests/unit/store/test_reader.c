@@ -1,4 +1,5 @@
-/* reader: every valid batch of the contiguous log, once, in order; damage is reported and stepped over. */
+/* reader: every valid batch of the contiguous log, once, in order; damage is reported and stepped
+ * over. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -217,7 +218,8 @@ static void damage_is_named_once_and_reading_goes_on_behind_it(void **state)
     log_fixture_batch(&fixture, 0);
     struct reader *reader = open_at(0);
     expect_records(reader, 1, 2);
-    expect_damage(reader, "log/0000000000000001.seg at 8192: LSN 3 to 5 lost: batch: payload checksum");
+    expect_damage(reader,
+                  "log/0000000000000001.seg at 8192: LSN 3 to 5 lost: batch: payload checksum");
     expect_records(reader, 6, 9);
     expect_end(reader);
     reader_close(reader);

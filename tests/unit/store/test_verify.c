@@ -58,8 +58,11 @@ static void patch_batch(uint64_t offset, const void *patch, size_t bytes)
 {
     uint8_t header[BATCH_HEADER_BYTES];
     struct file file;
-    assert_int_equal(fixture.io->ops->open(fixture.io, fixture.name, FILE_OPEN_READ_ONLY, &file), 0);
-    assert_int_equal(fixture.io->ops->read(fixture.io, file, header, sizeof header, fixture.batch_offset), sizeof header);
+    assert_int_equal(fixture.io->ops->open(fixture.io, fixture.name, FILE_OPEN_READ_ONLY, &file),
+                     0);
+    assert_int_equal(
+        fixture.io->ops->read(fixture.io, file, header, sizeof header, fixture.batch_offset),
+        sizeof header);
     fixture.io->ops->close(fixture.io, file);
     memcpy(header + offset, patch, bytes);
     uint32_t crc = crc32c(0, header, sizeof header - 4);
@@ -88,7 +91,7 @@ static void clean_log_is_counted_and_has_no_faults(void **state)
     assert_int_equal(report.first_lsn, 1);
     assert_int_equal(report.last_lsn, 53);
     assert_int_equal(report.torn_batches, 0);
-    assert_int_equal(report.bytes, 3 * STORE_BLOCK_BYTES + batch_file_bytes(50 * 72));
+    assert_int_equal(report.bytes, 3 * STORE_BLOCK_BYTES + batch_file_bytes(50 * 64));
 }
 
 static void torn_tail_is_counted_and_is_no_fault(void **state)
@@ -111,8 +114,8 @@ static void each_damaged_byte_of_a_batch_is_a_fault(void **state)
     log_fixture_batch(&fixture, 3);
     uint64_t offset = fixture.batch_offset;
     log_fixture_batch(&fixture, 0);
-    /* 3 records of 72 bytes behind the header. */
-    for (uint64_t at = 0; at < BATCH_HEADER_BYTES + 3 * 72; at++) {
+    /* 3 records of 64 bytes behind the header. */
+    for (uint64_t at = 0; at < BATCH_HEADER_BYTES + 3 * 64; at++) {
         struct file file;
         uint8_t byte = 0;
         assert_int_equal(fixture.io->ops->open(fixture.io, fixture.name, 0, &file), 0);
@@ -132,7 +135,7 @@ static void torn_padding_of_a_valid_batch_is_counted_and_is_no_fault(void **stat
     (void)state;
     log_fixture_segment(&fixture);
     log_fixture_batch(&fixture, 3);
-    log_fixture_poke(&fixture, fixture.batch_offset + BATCH_HEADER_BYTES + 3 * 72, "x", 1);
+    log_fixture_poke(&fixture, fixture.batch_offset + BATCH_HEADER_BYTES + 3 * 64, "x", 1);
     log_fixture_batch(&fixture, 0);
     struct verify_report report = verify();
     assert_int_equal(report.faults, 0);
@@ -149,7 +152,8 @@ static void faults_name_file_offset_and_lsn(void **state)
     log_fixture_poke(&fixture, fixture.batch_offset + 200, "rot", 3);
     log_fixture_batch(&fixture, 0);
     assert_int_equal(verify().faults, 1);
-    expect_line("log/0000000000000001.seg at 8192: LSN 4 to 5 lost: batch: payload checksum does not match");
+    expect_line("log/0000000000000001.seg at 8192: LSN 4 to 5 lost: batch: payload checksum does "
+                "not match");
 }
 
 static void batch_that_breaks_the_chain_is_a_fault(void **state)
