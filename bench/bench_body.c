@@ -1,6 +1,7 @@
 /*
- * bench_body: what a record costs from bytes to judged record, everything that body_next does. Fixed work, several rounds;
- * the best and the median round are printed, in ns a record: on a shared machine the best is what the code costs.
+ * bench_body: what a record costs from bytes to judged record, everything that body_next does.
+ * Fixed work, several rounds; the best and the median round are printed, in ns a record: on a
+ * shared machine the best is what the code costs.
  *
  *   bench_body [rounds]
  */
@@ -28,7 +29,7 @@ struct workload {
 };
 
 #define LOG_COMPACT                                                                                \
-    "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"level\":\"INFO\","       \
+    "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"level\":\"INFO\","    \
     "\"message\":\"Agent step finished in 12 ms\",\"correlation_id\":\"abc-%06u\"}"
 
 static const struct workload workloads[] = {
@@ -36,12 +37,14 @@ static const struct workload workloads[] = {
     {"log array", SCHEMA_LOG, SHAPE_DETECT, RECORDS, "[", LOG_COMPACT, ",", "]"},
     {"log object", SCHEMA_LOG, SHAPE_DETECT, 1, "", LOG_COMPACT, "", ""},
     {"log ndjson, spaces (Python)", SCHEMA_LOG, SHAPE_NDJSON, RECORDS, "",
-     "{\"timestamp\": \"2025-08-25T10:00:00.123456Z\", \"service\": \"corerl\", \"level\": \"INFO\", "
+     "{\"timestamp\": \"2025-08-25T10:00:00.123456Z\", \"service\": \"corerl\", \"level\": "
+     "\"INFO\", "
      "\"message\": \"Agent step finished in 12 ms\", \"correlation_id\": \"abc-%06u\"}",
      "\n", "\n"},
     {"log ndjson, escapes and UTF-8", SCHEMA_LOG, SHAPE_NDJSON, RECORDS, "",
      "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"level\":\"INFO\","
-     "\"message\":\"Pumpe \\\"l\xc3\xa4uft\\\" mit 12 \xc2\xb5s\\n\",\"correlation_id\":\"abc-%06u\"}",
+     "\"message\":\"Pumpe \\\"l\xc3\xa4uft\\\" mit 12 "
+     "\xc2\xb5s\\n\",\"correlation_id\":\"abc-%06u\"}",
      "\n", "\n"},
     {"log ndjson, 3 unknown keys", SCHEMA_LOG, SHAPE_NDJSON, RECORDS, "",
      "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"level\":\"INFO\","
@@ -89,8 +92,8 @@ static uint64_t round_run(struct body *body, const struct workload *w, const cha
     }
     uint64_t took = clock_mono_ns() - began;
     if (accepted != RECORDS) {
-        fprintf(stderr, "%s: %llu of %u records accepted\n", w->name,
-                (unsigned long long)accepted, RECORDS);
+        fprintf(stderr, "%s: %llu of %u records accepted\n", w->name, (unsigned long long)accepted,
+                RECORDS);
         exit(1);
     }
     return took;

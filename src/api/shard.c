@@ -160,7 +160,7 @@ static void shard_publish(struct shard *shard)
     }
     shard->has_committed = false;
     spsc_publish(&shard->port->submit);
-    bool is_bulk = spsc_pending_bytes(&shard->port->submit) >= SHARD_BULK_BYTES;
+    bool is_bulk = spsc_used_bytes(&shard->port->submit) >= SHARD_BULK_BYTES;
     park_wake(shard->port->writer_park, is_bulk);
 }
 

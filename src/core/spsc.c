@@ -22,6 +22,10 @@
 /* 256 KiB: an eighth to a half of the L2 of current server cores, so that an idle ring lives in it.
  */
 #define SPSC_REWIND_BYTES KIB(256)
+/* The known free room is enough when it is this many times the estimate: a body that turns out larger is refused by nobody. */
+#define SPSC_PLENTY 8u
+/* No frame ends here: positions are multiples of 16. */
+#define SPSC_NO_POSITION 1u
 /* Twice this still fits a 47-bit address space with room for everything else. */
 #define SPSC_CAPACITY_MAX (1ull << 44)
 
@@ -120,6 +124,8 @@ int spsc_init(struct spsc *ring, uint64_t capacity, uint64_t position_start, str
     ring->head_cache = position_start;
     ring->next = position_start;
     ring->tail_cache = position_start;
+    ring->skip_from = ring->skip_to = SPSC_NO_POSITION;
+    ring->skip_from_cache = ring->skip_to_cache = SPSC_NO_POSITION;
     /* relaxed: no second thread knows the ring yet; whatever hands it over (thread creation) orders
      * these. */
     atomic_store_explicit(&ring->tail, position_start, memory_order_relaxed);
@@ -146,7 +152,9 @@ void spsc_close(struct spsc *ring)
  */
 static uint64_t free_cached(const struct spsc *ring)
 {
-    uint64_t used = ring->committed - ring->head_cache;
+    /* A consumer that has released everything before the skip and nothing behind it holds no byte of the skipped stretch. */
+    uint64_t head = ring->head_cache == ring->skip_from ? ring->skip_to : ring->head_cache;
+    uint64_t used = ring->committed - head;
     ASSERT(used <= ring->capacity);
     return ring->capacity - used;
 }
@@ -158,14 +166,13 @@ static void refresh_head(struct spsc *ring)
     ring->head_cache = atomic_load_explicit(&ring->head, memory_order_acquire);
 }
 
-/* Where a frame of need bytes should start: normally at committed, but at the start of the memory
- * when the ring is empty, the producer is far into it and the frame still fits in what remains.
- * Empty means that the consumer has released everything that was ever committed, so nothing is
- * waiting unpublished either. */
-static uint64_t claim_start(struct spsc *ring, uint64_t need)
+/* Where the next frame should start: normally at committed, but at the start of the memory when the
+ * ring is empty and the producer is far into it. Empty means that the consumer has released
+ * everything that was ever committed, so nothing is waiting unpublished either. */
+static uint64_t claim_start(struct spsc *ring)
 {
     uint64_t offset = ring->committed & ring->mask;
-    if (LIKELY(offset <= ring->rewind_bytes) || need > offset) {
+    if (LIKELY(offset <= ring->rewind_bytes)) {
         return ring->committed;
     }
     /* relaxed: only this thread writes tail. With frames unpublished the ring cannot be empty, and
@@ -196,7 +203,7 @@ uint8_t *spsc_claim(struct spsc *ring, uint64_t payload_bytes)
         return NULL;
     }
     uint64_t need = frame_bytes(payload_bytes);
-    uint64_t start = claim_start(ring, need);
+    uint64_t start = claim_start(ring);
     if (UNLIKELY(free_cached(ring) < need)) {
         refresh_head(ring);
         if (free_cached(ring) < need) {
@@ -214,9 +221,11 @@ uint8_t *spsc_claim_most(struct spsc *ring, uint64_t payload_bytes_min, uint64_t
         return NULL;
     }
     uint64_t need = frame_bytes(payload_bytes_min);
-    uint64_t start = claim_start(ring, need);
-    refresh_head(ring); /* "Everything that is free" is worth the consumer's line. */
-    uint64_t room = free_cached(ring) - (start - ring->committed);
+    uint64_t start = claim_start(ring);
+    if (free_cached(ring) / SPSC_PLENTY < need) {
+        refresh_head(ring); /* "Everything that is free" is worth the consumer's line only when it may matter. */
+    }
+    uint64_t room = free_cached(ring);
     if (room < need) {
         return NULL;
     }
@@ -239,20 +248,20 @@ uint64_t spsc_commit(struct spsc *ring, uint32_t type, uint64_t payload_bytes)
 {
     ASSERT(ring->claimed_bytes != 0); /* a claim is open */
     ASSERT(payload_bytes <= ring->claimed_bytes - SPSC_FRAME_ALIGN);
-    ASSERT(type != SPSC_TYPE_PAD);
     uint64_t start = ring->claimed_at;
     if (UNLIKELY(start != ring->committed)) {
-        /* The pad is committed together with the frame it makes room for: the consumer never meets
-         * a pad at the end of what is published, and so never holds room back by having taken
-         * nothing but a pad. */
+        /* The ring is empty and the consumer knows it: it looks at the two words again only after it
+         * has seen (A1) a tail beyond skip_from, which is stored (R1) after them. The skip is committed
+         * together with the frame behind it, so a published tail never ends in a skip. */
         ASSERT((start & ring->mask) == 0);
-        write_header(ring, ring->committed, SPSC_TYPE_PAD, 0, start);
+        ring->skip_from = ring->committed;
+        ring->skip_to = start;
     }
     uint64_t end = start + frame_bytes(payload_bytes);
     write_header(ring, start, type, (uint32_t)payload_bytes, end);
     ring->committed = end;
     ring->claimed_bytes = 0;
-    ASSERT(ring->committed - ring->head_cache <= ring->capacity);
+    ASSERT(free_cached(ring) <= ring->capacity);
     return end;
 }
 
@@ -282,7 +291,14 @@ static void refresh_tail(struct spsc *ring)
 {
     /* A1: pairs with R1 in spsc_publish. Every byte below the value read is the frame the producer
      * committed there. */
-    ring->tail_cache = atomic_load_explicit(&ring->tail, memory_order_acquire);
+    uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
+    if (tail != ring->tail_cache) {
+        /* Something new is published, so the last skip is settled: the producer writes these words only while nothing is
+         * left to read. */
+        ring->skip_from_cache = ring->skip_from;
+        ring->skip_to_cache = ring->skip_to;
+        ring->tail_cache = tail;
+    }
 }
 
 const struct spsc_frame *spsc_take(struct spsc *ring)
@@ -293,14 +309,11 @@ const struct spsc_frame *spsc_take(struct spsc *ring)
             return NULL;
         }
     }
-    const struct spsc_frame *frame = frame_at(ring, ring->next);
-    if (UNLIKELY(frame->type == SPSC_TYPE_PAD)) {
-        ASSERT((frame->end & ring->mask) == 0);
-        ring->next = frame->end;
-        ASSERT(ring->next != ring->tail_cache); /* a pad is published with the frame behind it */
-        frame = frame_at(ring, ring->next);
-        ASSERT(frame->type != SPSC_TYPE_PAD);
+    if (UNLIKELY(ring->next == ring->skip_from_cache)) {
+        ring->next = ring->skip_to_cache;
+        ASSERT(ring->next != ring->tail_cache); /* a skip is published with the frame behind it */
     }
+    const struct spsc_frame *frame = frame_at(ring, ring->next);
     /* Producer and consumer are one program: a frame that does not add up is a broken ring, not bad
      * input. */
     ASSERT(frame->end - ring->next == frame_bytes(frame->bytes));
@@ -353,10 +366,11 @@ void spsc_validate(const struct spsc *ring)
     ASSERT(ring->mask == ring->capacity - 1);
     ASSERT(ring->rewind_bytes < ring->capacity);
     ASSERT(((ring->committed | tail | head | ring->next) % SPSC_FRAME_ALIGN) == 0);
-    /* head_cache <= head <= next <= tail <= committed, all within one capacity, told by differences
-     * because positions wrap. */
+    /* head_cache <= head <= next <= tail <= committed, told by differences because positions wrap. A skip makes the span
+     * longer than what is used, never longer than two capacities. */
     uint64_t span = ring->committed - ring->head_cache;
-    ASSERT(span <= ring->capacity);
+    ASSERT(span <= 2 * ring->capacity);
+    ASSERT(free_cached(ring) <= ring->capacity);
     ASSERT(ring->committed - head <= span);
     ASSERT(ring->committed - ring->next <= ring->committed - head);
     ASSERT(ring->committed - tail <= ring->committed - ring->next);

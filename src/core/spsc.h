@@ -16,8 +16,9 @@
  *
  * Full is an answer (NULL), never a wait. Nothing here sleeps: see park.h.
  *
- * While the ring is empty and the producer is far into it, the producer skips to the start of the memory with one pad
- * frame, so that a ring large enough for the largest request keeps a working set that fits the cache.
+ * While the ring is empty and the producer is far into it, the producer skips to the start of the memory, so that a ring
+ * large enough for the largest request keeps a working set that fits the cache. The skip is two words beside tail, not bytes in
+ * the ring, and a skipped stretch never counts as used: right after a skip the whole capacity is free.
  *
  * Edges (docs/THREADS.md): R1/A1 publish a frame's bytes; R2/A2 licence to overwrite released bytes.
  */
@@ -30,7 +31,6 @@
 #include <stdatomic.h>
 
 #define SPSC_FRAME_ALIGN 16
-#define SPSC_TYPE_PAD    0 /* never handed to the consumer */
 
 struct spsc_frame {
     uint32_t bytes; /* payload bytes, unpadded */
@@ -50,16 +50,22 @@ struct spsc {
 
     /* Producer's line. */
     CACHE_LINE_ALIGNED uint64_t committed; /* end of the last committed frame */
-    uint64_t claimed_at;                   /* where its frame starts: committed, or behind a pad */
+    uint64_t claimed_at;                   /* where its frame starts: committed, or behind a skip */
     uint64_t claimed_bytes;                /* room of the open claim, header included; 0: none */
     uint64_t head_cache;
 
     CACHE_LINE_ALIGNED _Atomic uint64_t tail; /* written by the producer only */
+    /* The last skip: a consumer that arrives at skip_from goes on at skip_to. Written by the producer before the tail that
+     * publishes the frame behind the skip (R1), and only while the consumer has nothing left to read. */
+    uint64_t skip_from;
+    uint64_t skip_to;
     CACHE_LINE_ALIGNED _Atomic uint64_t head; /* written by the consumer only */
 
     /* Consumer's line. */
     CACHE_LINE_ALIGNED uint64_t next; /* start of the next frame to take */
     uint64_t tail_cache;
+    uint64_t skip_from_cache;
+    uint64_t skip_to_cache;
 };
 
 /* capacity: power of two, at least one page. position_start lets tests begin near wrap (0 in production; multiple of 16).
@@ -77,14 +83,14 @@ uint8_t *spsc_claim_most(struct spsc *ring, uint64_t payload_bytes_min, uint64_t
 uint64_t spsc_commit(struct spsc *ring, uint32_t type, uint64_t payload_bytes);
 /* Producer. Makes every committed frame visible (R1). Returns true when there was anything new. */
 bool spsc_publish(struct spsc *ring);
-/* Producer. Bytes committed and not yet released, by a fresh read of head; includes pads. */
+/* Producer. Bytes committed and not yet released, by a fresh read of head; a skipped stretch does not count. */
 uint64_t spsc_used_bytes(struct spsc *ring);
 
-/* Consumer. The next frame or NULL; valid until it is released. Never a pad. */
+/* Consumer. The next frame or NULL; valid until it is released. */
 const struct spsc_frame *spsc_take(struct spsc *ring) MUST_USE;
 /* Consumer. Everything taken so far may be overwritten from now on (R2). */
 void spsc_release(struct spsc *ring);
-/* Any thread. A snapshot: published bytes not yet released. */
+/* Any thread. A snapshot: published bytes not yet released; a skip not yet passed counts as its length (at most the capacity). */
 uint64_t spsc_pending_bytes(const struct spsc *ring);
 /* Consumer. True when nothing is published beyond what was taken, by a fresh read of tail (A1). */
 bool spsc_is_empty(struct spsc *ring);

@@ -5,9 +5,10 @@
  *   members_walk   one element: every member read once, known fields filed (schema.h)
  *   schema_*_check   judges the fields
  *
- * The walk is compiled once per schema, so that the look-up of a key is inlined into it. Its straight path is a
- * member `"key":"value",` without specials: four positions of the index and two bytes of the text say everything
- * about it. Any other member takes member_take_any, which is as strict and looks at each byte.
+ * The walk is compiled once per schema, so that the look-up of a key is inlined into it. Its
+ * straight path is a member `"key":"value",` without specials: four positions of the index and two
+ * bytes of the text say everything about it. Any other member takes member_take_any, which is as
+ * strict and looks at each byte.
  */
 #include "model/body.h"
 
@@ -87,9 +88,10 @@ static struct slice text_between(const struct json_scan *scan, const struct json
     return (struct slice){scan->index.data + string->start + 1, string->end - string->start - 2};
 }
 
-/* Whether the member at position is `"key":"value"`, with at most one space after the colon and without specials. The key's
- * quotes are q[0] and q[1], the value's q[2] and q[3]. Where q[0] and q[2] stand, there is a quote, so the bytes up to
- * q[2] are inside the text; q[3] before the next special means that it exists and that both strings are plain. */
+/* Whether the member at position is `"key":"value"`, with at most one space after the colon and
+ * without specials. The key's quotes are q[0] and q[1], the value's q[2] and q[3]. Where q[0] and
+ * q[2] stand, there is a quote, so the bytes up to q[2] are inside the text; q[3] before the next
+ * special means that it exists and that both strings are plain. */
 static ALWAYS_INLINE bool member_is_plain(const struct json_index *index, uint32_t position)
 {
     const uint32_t *q = index->quotes + index->quote_at;
@@ -197,7 +199,8 @@ static void inner_member_note(struct body *body, enum field field, const struct 
     }
 }
 
-/* The entries of tags (strings) or metadata (anything): their own keys are judged, deeper ones are free. */
+/* The entries of tags (strings) or metadata (anything): their own keys are judged, deeper ones are
+ * free. */
 static NOINLINE bool inner_walk(struct body *body, enum field field, uint32_t position,
                                 struct json_value *value)
 {
@@ -396,8 +399,8 @@ static void object_check(struct body *body, struct body_record *record, struct i
     }
 }
 
-/* The element at body->position, which is in the text. False: malformed, the fault is in body->scan. Else body->position is
- * after it, and the issues tell whether it is a record. */
+/* The element at body->position, which is in the text. False: malformed, the fault is in
+ * body->scan. Else body->position is after it, and the issues tell whether it is a record. */
 static bool element_take(struct body *body, struct body_record *record, struct issue_list *issues)
 {
     uint32_t start = body->position;
@@ -408,7 +411,8 @@ static bool element_take(struct body *body, struct body_record *record, struct i
         if (UNLIKELY(!object_walk(body, start, &body->position))) {
             return false;
         }
-        /* Twice from registers: reading the first back in one piece would wait for its two stores. */
+        /* Twice from registers: reading the first back in one piece would wait for its two stores.
+         */
         size_t bytes = body->position - start;
         record->payload.data = data + start;
         record->payload.bytes = bytes;
@@ -462,8 +466,8 @@ static enum body_result judged(const struct issue_list *issues)
     return LIKELY(issues->count == 0) ? BODY_RECORD : BODY_REJECT;
 }
 
-/* A line is bad: the next one begins after the first line feed at or after the fault. No scan passes a line feed in a
- * line, so there is none between the start of the line and the fault. */
+/* A line is bad: the next one begins after the first line feed at or after the fault. No scan
+ * passes a line feed in a line, so there is none between the start of the line and the fault. */
 static enum body_result line_give_up(struct body *body, uint32_t index, struct issue_list *issues)
 {
     const uint8_t *data = body->input.data;
@@ -506,7 +510,8 @@ static enum body_result line_next(struct body *body, struct body_record *record,
     return judged(issues);
 }
 
-/* After a valid first value of a body whose shape is still open: was it all, or the first line of many? */
+/* After a valid first value of a body whose shape is still open: was it all, or the first line of
+ * many? */
 static bool first_settles(struct body *body)
 {
     struct json_scan *scan = &body->scan;

@@ -1,5 +1,6 @@
 /*
- * issue: see issue.h. Pure. The words are pydantic's, because clients of the replaced services match on them.
+ * issue: see issue.h. Pure. The words are pydantic's, because clients of the replaced services
+ * match on them.
  */
 #include "model/issue.h"
 
@@ -97,16 +98,17 @@ static void message_write(struct buf *out, const struct issue *issue)
     } else if (issue->type == ISSUE_VALUE_ERROR) {
         joined_write(out, "Value error, ", text);
     } else if (issue->type == ISSUE_DATETIME) {
-        joined_write(out, issue->text != NULL ? "Input should be a valid datetime, "
-                                              : "Input should be a valid datetime",
+        joined_write(out,
+                     issue->text != NULL ? "Input should be a valid datetime, "
+                                         : "Input should be a valid datetime",
                      text);
     } else {
         buf_put_json_string(out, text_slice(text));
     }
 }
 
-/* Raw bytes between the quotes of a validated string are a JSON string as they are. One that must be cut is written as text,
- * so that no escape is torn. */
+/* Raw bytes between the quotes of a validated string are a JSON string as they are. One that must
+ * be cut is written as text, so that no escape is torn. */
 static void key_write(struct buf *out, struct slice key)
 {
     if (key.bytes > ISSUE_KEY_BYTES_MAX) {
@@ -146,8 +148,8 @@ static void location_write(struct buf *out, const char *where, const struct issu
     buf_put_char(out, ']');
 }
 
-/* The first bytes of an input that is too long, as a JSON string that ends in "...". A UTF-8 character must not be cut,
- * or its first bytes would turn into U+FFFD. */
+/* The first bytes of an input that is too long, as a JSON string that ends in "...". A UTF-8
+ * character must not be cut, or its first bytes would turn into U+FFFD. */
 static void input_cut_write(struct buf *out, struct slice input)
 {
     uint8_t cut[ISSUE_INPUT_BYTES_MAX + 3];

@@ -50,7 +50,8 @@ static uint32_t hex4(const uint8_t *p)
     return ((a | b | c | d) & 16) != 0 ? UINT32_MAX : a << 12 | b << 8 | c << 4 | d;
 }
 
-/* The escape at p[0] = '\\' with left bytes before the closing quote. Returns its length; 0: *text says why not. */
+/* The escape at p[0] = '\\' with left bytes before the closing quote. Returns its length; 0: *text
+ * says why not. */
 static uint32_t escape_check(const uint8_t *p, uint32_t left, const char **text)
 {
     if (left < 2) {
@@ -95,8 +96,8 @@ static bool is_continuation(uint8_t c)
     return (c & 0xc0) == 0x80;
 }
 
-/* The length of the UTF-8 sequence at p (p[0] >= 0x80), 0 when it is not well formed (Unicode 15, table 3-7: no
- * overlong forms, no surrogates, nothing above U+10FFFF). */
+/* The length of the UTF-8 sequence at p (p[0] >= 0x80), 0 when it is not well formed (Unicode 15,
+ * table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF). */
 static uint32_t utf8_check(const uint8_t *p, uint32_t left)
 {
     uint8_t lead = p[0];
@@ -116,8 +117,9 @@ static uint32_t utf8_check(const uint8_t *p, uint32_t left)
                : 0;
 }
 
-/* How many of the first eight bytes at p are plain: printable ASCII other than the backslash. The usual search for a
- * byte below n and for a zero byte; a borrow can only mark bytes above the first true one, and the first is what counts. */
+/* How many of the first eight bytes at p are plain: printable ASCII other than the backslash. The
+ * usual search for a byte below n and for a zero byte; a borrow can only mark bytes above the first
+ * true one, and the first is what counts. */
 static uint32_t plain_prefix8(const uint8_t *p)
 {
     const uint64_t ones = 0x0101010101010101u;
@@ -174,7 +176,6 @@ bool json_scan_string_special(struct json_scan *scan, uint32_t open, uint32_t cl
         return true; /* they were all before it */
     }
     if (UNLIKELY(!string_bytes_check(scan, index->special_next, close, has_escape))) {
-        /* The specials stay: where the text goes on after a bad line may be before this string's end. */
         return false;
     }
     json_index_pass_specials(index, close + 1);
@@ -191,7 +192,8 @@ static uint32_t digits_pass(const struct json_scan *scan, uint32_t position)
     return position;
 }
 
-/* What follows a number is the caller's to judge: "01" ends after the 0, and then a comma is missing. */
+/* What follows a number is the caller's to judge: "01" ends after the 0, and then a comma is
+ * missing. */
 static bool number_scan(struct json_scan *scan, uint32_t position, struct json_value *value)
 {
     value->start = position;
@@ -263,8 +265,7 @@ static bool scalar_scan(struct json_scan *scan, uint32_t position, struct json_v
 bool json_scan_key(struct json_scan *scan, uint32_t *position, struct json_value *key)
 {
     if (UNLIKELY(json_scan_byte(scan, *position) != '"')) {
-        return json_scan_fail(scan, *position,
-                              "Expecting property name enclosed in double quotes");
+        return json_scan_fail(scan, *position, "Expecting property name enclosed in double quotes");
     }
     if (UNLIKELY(!json_scan_string(scan, *position, key))) {
         return false;
@@ -289,8 +290,8 @@ struct nesting {
     uint32_t depth;
 };
 
-/* Goes into the container at *position. *is_open: it has a first value, whose place is *position; else it was empty and
- * *position is after it. */
+/* Goes into the container at *position. *is_open: it has a first value, whose place is *position;
+ * else it was empty and *position is after it. */
 static bool container_enter(struct json_scan *scan, struct nesting *nesting, uint32_t *position,
                             bool *is_open)
 {
@@ -309,7 +310,8 @@ static bool container_enter(struct json_scan *scan, struct nesting *nesting, uin
     return !is_object || key_scan(scan, position);
 }
 
-/* After a value: closes what ends here. *is_open: another value follows at *position; else everything is closed. */
+/* After a value: closes what ends here. *is_open: another value follows at *position; else
+ * everything is closed. */
 static bool containers_leave(struct json_scan *scan, struct nesting *nesting, uint32_t *position,
                              bool *is_open)
 {
@@ -470,7 +472,8 @@ size_t json_unescape(struct slice raw, uint8_t *to, size_t room)
     return bytes;
 }
 
-/* Half way between the largest double and the next that there would be: at and above this, rounding goes to infinity. */
+/* Half way between the largest double and the next that there would be: at and above this, rounding
+ * goes to infinity. */
 static const char double_overflow_digits[] =
     "17976931348623158079372897140530341507993413271003782693617377898044"
     "49682927647509466490179775872070963302864166928879109465555478519404"
@@ -499,7 +502,8 @@ static int64_t exponent_read(struct slice number, size_t at)
     return is_negative ? -value : value;
 }
 
-/* The digits from the first that is not 0, without the point, against the limit, as fractions 0.d1d2d3... */
+/* The digits from the first that is not 0, without the point, against the limit, as fractions
+ * 0.d1d2d3... */
 static bool digits_are_below_limit(struct slice digits)
 {
     size_t n = 0;
@@ -535,8 +539,10 @@ bool json_number_is_finite(struct slice number)
     }
     const uint8_t *point = memchr(p, '.', mantissa_end);
     int64_t integer_end = point != NULL ? point - p : (int64_t)mantissa_end;
-    /* The number is 0.DIGITS times ten to this; the point itself is no digit when the first one stands behind it. */
-    int64_t exponent = integer_end - (int64_t)first + (point != NULL && (int64_t)first > integer_end);
+    /* The number is 0.DIGITS times ten to this; the point itself is no digit when the first one
+     * stands behind it. */
+    int64_t exponent =
+        integer_end - (int64_t)first + (point != NULL && (int64_t)first > integer_end);
     if (mantissa_end < number.bytes) {
         exponent += exponent_read(number, mantissa_end + 1);
     }

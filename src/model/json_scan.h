@@ -1,11 +1,14 @@
 /*
- * json_scan: strict validation of JSON values (RFC 8259) over a json_index. Pure; one owner; no recursion, no allocation.
+ * json_scan: strict validation of JSON values (RFC 8259) over a json_index. Pure; one owner; no
+ * recursion, no allocation.
  *
- * Strict means: valid UTF-8, surrogates in escapes only as complete pairs, no control characters in strings, no trailing
- * commas, no NaN, no comments, no byte order mark, numbers by the grammar and never converted, at most JSON_DEPTH_MAX
- * containers inside each other. White space ends at a line feed when the text is a line of NDJSON.
+ * Strict means: valid UTF-8, surrogates in escapes only as complete pairs, no control characters in
+ * strings, no trailing commas, no NaN, no comments, no byte order mark, numbers by the grammar and
+ * never converted, at most JSON_DEPTH_MAX containers inside each other. White space ends at a line
+ * feed when the text is a line of NDJSON.
  *
- * Positions are offsets into index->data. A scan that fails leaves fault set and the position of no use.
+ * Positions are offsets into index->data. A scan that fails leaves fault set and the position of no
+ * use.
  */
 #ifndef MODEL_JSON_SCAN_H
 #define MODEL_JSON_SCAN_H
@@ -46,7 +49,8 @@ struct json_value {
     bool has_escape; /* of a string */
 };
 
-/* One whole text, one value, white space around it. 0, or -1 with *error_offset and *text (static). Pure. */
+/* One whole text, one value, white space around it. 0, or -1 with *error_offset and *text (static).
+ * Pure. */
 int json_validate(const uint8_t *data, size_t bytes, uint64_t *error_offset, const char **text);
 
 /* Any value that begins at position; false: fault. */
@@ -65,14 +69,15 @@ uint32_t json_scan_white_rest(const struct json_scan *scan, uint32_t position);
 /* Sets fault; always false, so that "return json_scan_fail(...)" reads as one line. */
 bool json_scan_fail(struct json_scan *scan, uint32_t offset, const char *text);
 
-/* A string without its quotes, escapes undone, into to[0, room). Returns the bytes it has or would have: more than room means
- * that it was cut. raw must have passed json_scan. */
+/* A string without its quotes, escapes undone, into to[0, room). Returns the bytes it has or would
+ * have: more than room means that it was cut. raw must have passed json_scan. */
 size_t json_unescape(struct slice raw, uint8_t *to, size_t room);
 
 /* The length of the validated escape at p[0] = '\\'; a surrogate pair is one. */
 size_t json_escape_bytes(const uint8_t *p);
 
-/* A number that passed json_scan: does a double hold it without becoming infinite? Decided on the digits. */
+/* A number that passed json_scan: does a double hold it without becoming infinite? Decided on the
+ * digits. */
 bool json_number_is_finite(struct slice number);
 
 /* 0 beyond the end: no byte of 0 is valid anywhere outside a string. */

@@ -27,7 +27,8 @@ static uint64_t hash_plain(uint64_t hash, struct slice key)
     return hash_mix(hash_mix(hash, word), key.bytes);
 }
 
-/* One decoded byte after the other: what an escape stands for can only be found from its beginning. */
+/* One decoded byte after the other: what an escape stands for can only be found from its beginning.
+ */
 struct decoder {
     struct slice rest;
     uint8_t piece[4];

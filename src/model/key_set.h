@@ -1,10 +1,11 @@
 /*
- * key_set: the keys of one object that were seen, to refuse duplicates (RFC 8259 calls their meaning unpredictable, and a
- * reader that takes the other one reads another record). Pure; one owner; no allocation; emptied in O(1).
+ * key_set: the keys of one object that were seen, to refuse duplicates (RFC 8259 calls their
+ * meaning unpredictable, and a reader that takes the other one reads another record). Pure; one
+ * owner; no allocation; emptied in O(1).
  *
- * Keys are compared as text: one written with escapes equals the same one without. At most KEY_SET_MAX keys; an object
- * with more is refused by the caller, which bounds the memory and the work. The hash is seeded with the set's
- * address, so that a client cannot prepare collisions.
+ * Keys are compared as text: one written with escapes equals the same one without. At most
+ * KEY_SET_MAX keys; an object with more is refused by the caller, which bounds the memory and the
+ * work. The hash is seeded with the set's address, so that a client cannot prepare collisions.
  */
 #ifndef MODEL_KEY_SET_H
 #define MODEL_KEY_SET_H

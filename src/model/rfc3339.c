@@ -18,7 +18,8 @@ struct date_time {
     uint32_t second;
 };
 
-/* Two digits; *bad collects whether any byte was none, so that there is one branch for all fourteen. */
+/* Two digits; *bad collects whether any byte was none, so that there is one branch for all
+ * fourteen. */
 static inline uint32_t two_digits(const uint8_t *p, uint32_t *bad)
 {
     uint32_t high = (uint32_t)p[0] - '0';
@@ -41,12 +42,14 @@ static inline uint32_t month_days(uint32_t year, uint32_t month)
     return 30 + ((month + (month >> 3)) & 1);
 }
 
-/* Days since 1970-01-01 in the proleptic Gregorian calendar, year 0..9999. The year begins in March, so that the leap
- * day is its last (Hinnant, "chrono-compatible low-level date algorithms", days_from_civil). */
+/* Days since 1970-01-01 in the proleptic Gregorian calendar, year 0..9999. The year begins in
+ * March, so that the leap day is its last (Hinnant, "chrono-compatible low-level date algorithms",
+ * days_from_civil). */
 static inline int64_t days_from_civil(uint32_t year, uint32_t month, uint32_t day)
 {
     uint32_t before_march = month <= 2;
-    uint32_t y = year + 400 - before_march; /* one era up, so that year 0 needs no negative numbers */
+    uint32_t y =
+        year + 400 - before_march; /* one era up, so that year 0 needs no negative numbers */
     uint32_t month_from_march = month + 12 * before_march - 3;
     uint32_t year_days = (153 * month_from_march + 2) / 5 + day - 1;
     uint32_t days = y * 365 + y / 4 - y / 100 + y / 400 + year_days;
@@ -64,8 +67,8 @@ static inline uint64_t bytes8(const uint8_t *p)
     return word;
 }
 
-/* Nonzero unless each byte that mask selects (0xff or 0) is a digit: its high half is 3, and still is after adding 6, which
- * carries ':' to '?' out of it. */
+/* Nonzero unless each byte that mask selects (0xff or 0) is a digit: its high half is 3, and still
+ * is after adding 6, which carries ':' to '?' out of it. */
 static inline uint64_t not_digits8(uint64_t word, uint64_t mask)
 {
     const uint64_t high = 0xf0f0f0f0f0f0f0f0u & mask;
@@ -74,7 +77,8 @@ static inline uint64_t not_digits8(uint64_t word, uint64_t mask)
     return ((word & high) ^ threes) | ((carried & high) ^ threes);
 }
 
-/* In byte i the number that the digits i and i + 1 write; of use where both were selected. No byte overflows: 99. */
+/* In byte i the number that the digits i and i + 1 write; of use where both were selected. No byte
+ * overflows: 99. */
 static inline uint64_t pairs8(uint64_t word, uint64_t mask)
 {
     uint64_t digits = word & 0x0f0f0f0f0f0f0f0fu & mask;
@@ -143,7 +147,8 @@ static inline size_t fraction_parse(const uint8_t *p, size_t left, uint32_t *nan
     static const uint32_t scale[FRACTION_DIGITS + 1] = {
         1000000000, 100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
     uint32_t bad = 0;
-    /* Microseconds, what Python and most libraries write: without the chain of nine dependent multiplications. */
+    /* Microseconds, what Python and most libraries write: without the chain of nine dependent
+     * multiplications. */
     if (left >= 8 && (uint32_t)p[7] - '0' > 9) {
         uint32_t micros = two_digits(p + 1, &bad) * 10000;
         micros += two_digits(p + 3, &bad) * 100;
@@ -196,8 +201,8 @@ static inline const char *zone_parse(const uint8_t *p, size_t left, enum rfc3339
     return NULL;
 }
 
-/* False when it does not fit. Below zero the seconds are brought one nearer to it first, because the smallest int64 is
- * not a whole second and its seconds alone would not fit. */
+/* False when it does not fit. Below zero the seconds are brought one nearer to it first, because
+ * the smallest int64 is not a whole second and its seconds alone would not fit. */
 static inline bool nanoseconds_join(int64_t seconds, int64_t nanos, int64_t *ns)
 {
     if (seconds < 0) {

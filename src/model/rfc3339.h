@@ -3,10 +3,11 @@
  *
  *   YYYY-MM-DD ('T' | 't' | ' ') HH:MM:SS ['.' digits] ('Z' | 'z' | ('+' | '-') HH:MM)
  *
- * Decisions. Any number of fraction digits; what is below a nanosecond is cut off. Dates are checked against the calendar.
- * A leap second (SS = 60) is taken only where UTC shows 23:59, and becomes 23:59:59.999999999, so that it stays in its day
- * and after everything before it; its own fraction is dropped. An offset goes to 23:59; -00:00 is UTC. A result that does
- * not fit an int64 of nanoseconds (1677-09-21 to 2262-04-11) is refused.
+ * Decisions. Any number of fraction digits; what is below a nanosecond is cut off. Dates are
+ * checked against the calendar. A leap second (SS = 60) is taken only where UTC shows 23:59, and
+ * becomes 23:59:59.999999999, so that it stays in its day and after everything before it; its own
+ * fraction is dropped. An offset goes to 23:59; -00:00 is UTC. A result that does not fit an int64
+ * of nanoseconds (1677-09-21 to 2262-04-11) is refused.
  */
 #ifndef MODEL_RFC3339_H
 #define MODEL_RFC3339_H

@@ -56,8 +56,7 @@ void schema_check_keys(const struct schema_input *input, struct issue_list *issu
 {
     for (unsigned field = 0; UNLIKELY(input->repeated != 0) && field < FIELD_COUNT; field++) {
         if ((input->repeated & FIELD_BIT(field)) != 0) {
-            struct issue *issue =
-                schema_issue(input, issues, ISSUE_VALUE_ERROR, (enum field)field);
+            struct issue *issue = schema_issue(input, issues, ISSUE_VALUE_ERROR, (enum field)field);
             if (issue != NULL) {
                 issue->text = "duplicate key";
             }
@@ -140,7 +139,8 @@ void schema_check_time(const struct schema_input *input, enum rfc3339_zone zone,
     }
     const char *why = "expected a string";
     if (LIKELY(input->values[FIELD_TIMESTAMP].kind == JSON_STRING)) {
-        /* Room is for the escaped form only: 44 digits of fraction that were escaped on purpose may be cut. */
+        /* Room is for the escaped form only: 44 digits of fraction that were escaped on purpose may
+         * be cut. */
         uint8_t scratch[64];
         struct slice text = schema_raw(input, FIELD_TIMESTAMP);
         if (UNLIKELY(input->values[FIELD_TIMESTAMP].has_escape)) {

@@ -1,9 +1,9 @@
 /*
  * schema: what the three schemas of body.h share. Private to the room. Pure.
  *
- * The walk (body.c) reads an object once and files the value of each field that its schema knows; the check
- * (schema_log.c, schema_metric.c, schema_event.c) then judges the fields in the order of the schema, so that problems are listed
- * in that order whatever the order of the keys was.
+ * The walk (body.c) reads an object once and files the value of each field that its schema knows;
+ * the check (schema_log.c, schema_metric.c, schema_event.c) then judges the fields in the order of
+ * the schema, so that problems are listed in that order whatever the order of the keys was.
  */
 #ifndef MODEL_SCHEMA_H
 #define MODEL_SCHEMA_H
@@ -75,8 +75,8 @@ void schema_event_check(struct schema_input *input, struct body_record *record,
 
 const char *schema_field_name(enum field field);
 
-/* Adds an issue of type about field; the offending value is its input (the whole object for ISSUE_MISSING). Returns it for
- * limit, text and subkey; NULL when the list is full. */
+/* Adds an issue of type about field; the offending value is its input (the whole object for
+ * ISSUE_MISSING). Returns it for limit, text and subkey; NULL when the list is full. */
 struct issue *schema_issue(const struct schema_input *input, struct issue_list *issues,
                            enum issue_type type, enum field field);
 
@@ -102,7 +102,8 @@ void schema_check_optional_time(const struct schema_input *input, enum rfc3339_z
 void schema_check_optional_object(const struct schema_input *input, enum field field,
                                   struct issue_list *issues);
 
-/* A string of at most room bytes without its quotes, escapes undone in scratch; longer ones are cut. */
+/* A string of at most room bytes without its quotes, escapes undone in scratch; longer ones are
+ * cut. */
 struct slice schema_text(const struct schema_input *input, enum field field, uint8_t *scratch,
                          size_t room);
 
@@ -124,7 +125,8 @@ static inline struct slice schema_raw(const struct schema_input *input, enum fie
     return (struct slice){input->data + value->start + 1, value->end - value->start - 2};
 }
 
-/* ---- for the walk: which field a key names. By length first: then one comparison of a fixed size decides. ---- */
+/* ---- for the walk: which field a key names. By length first: then one comparison of a fixed size
+ * decides. ---- */
 
 #define SCHEMA_KEY_IS(key, text) (memcmp((key).data, (text), sizeof(text) - 1) == 0)
 

@@ -1,8 +1,9 @@
 /*
  * schema_event: a record of POST /v1/events (api.md §1). Pure.
  *
- * The timestamp may be absent (the default time) and may lack a zone (then it is UTC: Python's isoformat of a naive
- * datetime). null stands for absent wherever a field is optional. event_type is exact: lower case, as the library writes it.
+ * The timestamp may be absent (the default time) and may lack a zone (then it is UTC: Python's
+ * isoformat of a naive datetime). null stands for absent wherever a field is optional. event_type
+ * is exact: lower case, as the library writes it.
  */
 #include "model/schema.h"
 

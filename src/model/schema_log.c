@@ -17,8 +17,8 @@ enum {
 static const char level_text[] =
     "Input should be 'TRACE', 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'";
 
-/* Four bytes as a number with the letters in lower case. Setting 0x20 folds exactly the two cases of a letter onto it: no
- * third byte becomes one. */
+/* Four bytes as a number with the letters in lower case. Setting 0x20 folds exactly the two cases
+ * of a letter onto it: no third byte becomes one. */
 static uint32_t letters4(const uint8_t *p)
 {
     uint32_t word;
@@ -83,7 +83,8 @@ static void level_check(const struct schema_input *input, uint8_t *severity,
     }
 }
 
-/* A field under its name or its alias, never both: which of two values counts must not be a guess. */
+/* A field under its name or its alias, never both: which of two values counts must not be a guess.
+ */
 static enum field one_of(const struct schema_input *input, enum field field, enum field alias,
                          const char *text, struct issue_list *issues)
 {
@@ -109,9 +110,8 @@ void schema_log_check(struct schema_input *input, struct body_record *record,
     schema_check_string_length(input, service, 1, SERVICE_BYTES_MAX, issues);
     level_check(input, &record->severity, issues);
     schema_check_string(input, FIELD_MESSAGE, issues);
-    enum field correlation =
-        one_of(input, FIELD_CORRELATION_ID, FIELD_X_CORRELATION_ID,
-               "give correlation_id or x_correlation_id, not both", issues);
+    enum field correlation = one_of(input, FIELD_CORRELATION_ID, FIELD_X_CORRELATION_ID,
+                                    "give correlation_id or x_correlation_id, not both", issues);
     schema_check_optional_string(input, correlation, issues);
     schema_check_keys(input, issues);
 }

@@ -1,9 +1,10 @@
 /*
  * schema_metric: a record of POST /v1/metrics (api.md §1). Pure.
  *
- * Two forms. With `service` it is the native one, which requires a timestamp with a zone. Without, it is the event
- * library's {metric_id?, timestamp?, name, value, unit?, tags?}, whose timestamp may be absent (the default time) and may lack a
- * zone (then it is UTC). null stands for absent wherever a field is optional.
+ * Two forms. With `service` it is the native one, which requires a timestamp with a zone. Without,
+ * it is the event library's {metric_id?, timestamp?, name, value, unit?, tags?}, whose timestamp
+ * may be absent (the default time) and may lack a zone (then it is UTC). null stands for absent
+ * wherever a field is optional.
  */
 #include "model/schema.h"
 

@@ -1,5 +1,6 @@
 /*
- * batch: memory of one durable write; see batch.h. Owned by the writer's thread; nothing here fails after batch_init.
+ * batch: memory of one durable write; see batch.h. Owned by the writer's thread; nothing here fails
+ * after batch_init.
  */
 #include "store/batch.h"
 
@@ -17,7 +18,8 @@ int batch_init(struct batch *batch, uint64_t payload_max, struct err *err)
     batch->outcome_memory = mem_map(BATCH_OUTCOME_BYTES);
     if (batch->memory == NULL || batch->outcome_memory == NULL) {
         batch_close(batch);
-        return err_set(err, -ENOMEM, "map %llu bytes for a batch", (unsigned long long)batch->memory_bytes);
+        return err_set(err, -ENOMEM, "map %llu bytes for a batch",
+                       (unsigned long long)batch->memory_bytes);
     }
     return 0;
 }
@@ -64,7 +66,8 @@ void batch_copy(struct batch *batch, const uint8_t *records, uint64_t bytes)
 {
     ASSERT(bytes % RECORD_ALIGN == 0);
     ASSERT(batch->payload_bytes + bytes <= batch->payload_max);
-    batch->header.payload_crc = crc32c_copy(batch->header.payload_crc, batch_tail(batch), records, bytes);
+    batch->header.payload_crc =
+        crc32c_copy(batch->header.payload_crc, batch_tail(batch), records, bytes);
     batch->payload_bytes += bytes;
 }
 
@@ -76,12 +79,15 @@ void batch_extend(struct batch *batch, uint64_t bytes)
     batch->payload_bytes += bytes;
 }
 
-void batch_count(struct batch *batch, uint32_t records, uint32_t kinds, int64_t time_min_ns, int64_t time_max_ns)
+void batch_count(struct batch *batch, uint32_t records, uint32_t kinds, int64_t time_min_ns,
+                 int64_t time_max_ns)
 {
     struct batch_header *header = &batch->header;
     bool is_first = header->record_count == 0;
-    header->time_min_ns = is_first || time_min_ns < header->time_min_ns ? time_min_ns : header->time_min_ns;
-    header->time_max_ns = is_first || time_max_ns > header->time_max_ns ? time_max_ns : header->time_max_ns;
+    header->time_min_ns =
+        is_first || time_min_ns < header->time_min_ns ? time_min_ns : header->time_min_ns;
+    header->time_max_ns =
+        is_first || time_max_ns > header->time_max_ns ? time_max_ns : header->time_max_ns;
     header->record_count += records;
     header->kinds |= kinds;
 }
@@ -93,7 +99,8 @@ void batch_run_extend(struct batch *batch, uint32_t shard, uint64_t end, uint64_
         return;
     }
     ASSERT(batch->run_count < BATCH_RUNS_MAX);
-    batch->runs[batch->run_count] = (struct batch_run){.end = end, .first_lsn = first_lsn, .shard = shard};
+    batch->runs[batch->run_count] =
+        (struct batch_run){.end = end, .first_lsn = first_lsn, .shard = shard};
     batch->run_count++;
 }
 
@@ -112,12 +119,14 @@ bool batch_has_outcome_room(const struct batch *batch)
     return batch->outcome_bytes + outcome_room(OUTCOME_ERRORS_BYTES_MAX) <= BATCH_OUTCOME_BYTES;
 }
 
-void batch_add_outcome(struct batch *batch, uint32_t shard, const struct ack_outcome *outcome, struct slice errors)
+void batch_add_outcome(struct batch *batch, uint32_t shard, const struct ack_outcome *outcome,
+                       struct slice errors)
 {
     ASSERT(errors.bytes <= OUTCOME_ERRORS_BYTES_MAX);
     ASSERT(batch_has_outcome_room(batch));
     uint8_t *to = batch->outcome_memory + batch->outcome_bytes;
-    struct batch_outcome head = {.shard = shard, .bytes = (uint32_t)(sizeof *outcome + errors.bytes)};
+    struct batch_outcome head = {.shard = shard,
+                                 .bytes = (uint32_t)(sizeof *outcome + errors.bytes)};
     struct ack_outcome copy = *outcome;
     copy.errors_bytes = (uint32_t)errors.bytes;
     memcpy(to, &head, sizeof head);
@@ -150,7 +159,8 @@ uint64_t batch_seal(struct batch *batch)
     uint64_t used = BATCH_HEADER_BYTES + batch->payload_bytes;
     uint64_t bytes = batch_file_bytes(batch->payload_bytes);
     ASSERT(bytes <= batch->memory_bytes);
-    memset(batch->memory + used, 0, bytes - used); /* whatever an earlier batch left here must not reach the disk */
+    memset(batch->memory + used, 0,
+           bytes - used); /* whatever an earlier batch left here must not reach the disk */
     batch_header_encode(batch->memory, &batch->header);
     batch->touched_bytes = u64_max(batch->touched_bytes, bytes);
     return bytes;

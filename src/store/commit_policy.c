@@ -1,10 +1,12 @@
 /*
- * commit_policy: see commit_policy.h. Pure, owned by whoever holds the struct (the writer). Averages are exponential with a
- * weight of 1/8 for the newest: some ten commits of memory, a few milliseconds at the rates where it matters.
+ * commit_policy: see commit_policy.h. Pure, owned by whoever holds the struct (the writer).
+ * Averages are exponential with a weight of 1/8 for the newest: some ten commits of memory, a few
+ * milliseconds at the rates where it matters.
  */
 #include "store/commit_policy.h"
 
-#define INTERVAL_MAX_NS (10 * NS_MS) /* an idle gap counts as this much, so that one gap ends density at once */
+#define INTERVAL_MAX_NS                                                                            \
+    (10 * NS_MS) /* an idle gap counts as this much, so that one gap ends density at once */
 
 void commit_policy_init(struct commit_policy *policy, uint64_t pause_ns)
 {
@@ -14,10 +16,12 @@ void commit_policy_init(struct commit_policy *policy, uint64_t pause_ns)
 /* Records that arrive within one pause if they come as they have come lately. */
 static uint64_t expected_in_pause(const struct commit_policy *policy)
 {
-    return policy->pause_ns * policy->records_ewma_x16 / (16 * u64_max(policy->interval_ewma_ns, 1));
+    return policy->pause_ns * policy->records_ewma_x16 /
+           (16 * u64_max(policy->interval_ewma_ns, 1));
 }
 
-/* Dense: without a pause there would be several commits in the time of one, and company is likely. */
+/* Dense: without a pause there would be several commits in the time of one, and company is likely.
+ */
 static bool is_pause_worth_it(const struct commit_policy *policy, const struct commit_input *input)
 {
     if (policy->pause_ns == 0 || policy->hold_off > 0) {
@@ -58,12 +62,14 @@ void commit_policy_on_submit(struct commit_policy *policy, uint64_t now_ns, uint
     uint64_t interval = u64_min(now_ns - policy->submitted_at_ns, INTERVAL_MAX_NS);
     policy->submitted_at_ns = now_ns;
     policy->interval_ewma_ns = (policy->interval_ewma_ns * 7 + interval) / 8;
-    policy->records_ewma_x16 = (policy->records_ewma_x16 * 7 + u64_min(records, UINT32_MAX) * 16) / 8;
+    policy->records_ewma_x16 =
+        (policy->records_ewma_x16 * 7 + u64_min(records, UINT32_MAX) * 16) / 8;
     if (interval == INTERVAL_MAX_NS) {
         policy->interval_ewma_ns = INTERVAL_MAX_NS;
     }
     if (policy->pause_records > 0) {
-        /* Everybody who could come was already in the batch: a closed loop of few clients gains nothing from waiting. */
+        /* Everybody who could come was already in the batch: a closed loop of few clients gains
+         * nothing from waiting. */
         bool paid = records >= policy->pause_records + policy->pause_records / 2;
         policy->hold_off = paid ? 0 : COMMIT_HOLD_OFF;
         policy->pause_records = 0;

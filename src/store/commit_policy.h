@@ -1,20 +1,21 @@
 /*
  * commit_policy: when to submit the batch under construction. Pure: numbers in, a decision out.
  *
- * Natural batching is the rule: an idle disk gets what there is at once; with one write in flight a second follows when the batch
- * is worth it (COMMIT_BULK_BYTES), else it grows until a write completes. The one exception: when arrivals are so dense
- * that the cost of commits (some 40 us of CPU each) eats the core, an idle disk waits up to pause_ns for more company. Whether the
- * pause pays is measured: one that brought little is followed by COMMIT_HOLD_OFF commits without any.
+ * Natural batching is the rule: an idle disk gets what there is at once; with one write in flight a
+ * second follows when the batch is worth it (COMMIT_BULK_BYTES), else it grows until a write
+ * completes. The one exception: when arrivals are so dense that the cost of commits (some 40 us of
+ * CPU each) eats the core, an idle disk waits up to pause_ns for more company. Whether the pause
+ * pays is measured: one that brought little is followed by COMMIT_HOLD_OFF commits without any.
  */
 #ifndef STORE_COMMIT_POLICY_H
 #define STORE_COMMIT_POLICY_H
 
 #include "core/base.h"
 
-#define COMMIT_BULK_BYTES       KIB(64)
-#define COMMIT_DENSE_RECORDS    16u   /* arrivals expected within one pause, or it is not worth it */
-#define COMMIT_HOLD_OFF         256u  /* commits without pauses after one that brought little */
-#define COMMIT_WAIT_COMPLETION  UINT64_MAX
+#define COMMIT_BULK_BYTES      KIB(64)
+#define COMMIT_DENSE_RECORDS   16u  /* arrivals expected within one pause, or it is not worth it */
+#define COMMIT_HOLD_OFF        256u /* commits without pauses after one that brought little */
+#define COMMIT_WAIT_COMPLETION UINT64_MAX
 
 struct commit_policy {
     uint64_t pause_ns;         /* 0: never */
@@ -35,7 +36,8 @@ struct commit_input {
 };
 
 void commit_policy_init(struct commit_policy *policy, uint64_t pause_ns);
-/* 0: submit now. COMMIT_WAIT_COMPLETION: when a write completes. Else: at that time at the latest, or when more arrives, ask again. */
+/* 0: submit now. COMMIT_WAIT_COMPLETION: when a write completes. Else: at that time at the latest,
+ * or when more arrives, ask again. */
 uint64_t commit_policy_decide(const struct commit_policy *policy, const struct commit_input *input);
 /* Tells the policy that a pause begins. Repeated calls for the same batch are ignored. */
 void commit_policy_on_pause(struct commit_policy *policy, uint64_t records);

@@ -1,7 +1,8 @@
 /*
- * dedup: the processed set; see dedup.h. One owner (the writer; recovery before it), no I/O, no clock, nothing fails after
- * dedup_open. Hash table: slot = entry index + 1, 0 empty, linear probing at a load of at most one half, deletion by
- * moving later members of the probe chain back (no tombstones, so the table never degrades).
+ * dedup: the processed set; see dedup.h. One owner (the writer; recovery before it), no I/O, no
+ * clock, nothing fails after dedup_open. Hash table: slot = entry index + 1, 0 empty, linear
+ * probing at a load of at most one half, deletion by moving later members of the probe chain back
+ * (no tombstones, so the table never degrades).
  */
 #include "store/dedup.h"
 
@@ -56,7 +57,8 @@ static uint64_t table_bytes(const struct dedup *dedup)
 int dedup_open(struct dedup **out, uint64_t entries_max, uint64_t ttl_ns, struct err *err)
 {
     if (entries_max == 0 || entries_max > (uint64_t)1 << 30) {
-        return err_set(err, -EINVAL, "dedup: %llu entries; 1 to 2^30 are possible", (unsigned long long)entries_max);
+        return err_set(err, -EINVAL, "dedup: %llu entries; 1 to 2^30 are possible",
+                       (unsigned long long)entries_max);
     }
     struct dedup *dedup = mem_alloc(sizeof *dedup);
     dedup->entries_max = entries_max;
@@ -70,7 +72,8 @@ int dedup_open(struct dedup **out, uint64_t entries_max, uint64_t ttl_ns, struct
     dedup->errors = mem_map(dedup->errors_capacity);
     if (dedup->entries == NULL || dedup->table == NULL || dedup->errors == NULL) {
         dedup_close(dedup);
-        return err_set(err, -ENOMEM, "dedup: map room for %llu entries", (unsigned long long)entries_max);
+        return err_set(err, -ENOMEM, "dedup: map room for %llu entries",
+                       (unsigned long long)entries_max);
     }
     ssize_t n = getrandom(&dedup->seed, sizeof dedup->seed, 0);
     ASSERT(n == (ssize_t)sizeof dedup->seed);
@@ -95,9 +98,11 @@ void dedup_close(struct dedup *dedup)
     mem_free(dedup);
 }
 
-struct dedup_print dedup_fingerprint(const struct dedup *dedup, uint32_t name_space, struct slice key)
+struct dedup_print dedup_fingerprint(const struct dedup *dedup, uint32_t name_space,
+                                     struct slice key)
 {
-    /* The namespace goes into the seed by an odd multiplier: equal keys of two namespaces are two keys. */
+    /* The namespace goes into the seed by an odd multiplier: equal keys of two namespaces are two
+     * keys. */
     uint64_t seed = dedup->seed ^ name_space * UINT64_C(0x9e3779b97f4a7c15);
     XXH128_hash_t hash = XXH3_128bits_withSeed(key.data, key.bytes, seed);
     return (struct dedup_print){.low = hash.low64, .high = hash.high64};
@@ -113,17 +118,20 @@ static bool print_equal(struct dedup_print a, struct dedup_print b)
     return a.low == b.low && a.high == b.high;
 }
 
-/* The slot that holds print, or the empty one where it would go. Bounded: half of the table is empty. */
+/* The slot that holds print, or the empty one where it would go. Bounded: half of the table is
+ * empty. */
 static uint64_t slot_of(const struct dedup *dedup, struct dedup_print print)
 {
     uint64_t slot = print.low & dedup->table_mask;
-    while (dedup->table[slot] != 0 && !print_equal(entry_at(dedup, dedup->table[slot] - 1)->print, print)) {
+    while (dedup->table[slot] != 0 &&
+           !print_equal(entry_at(dedup, dedup->table[slot] - 1)->print, print)) {
         slot = (slot + 1) & dedup->table_mask;
     }
     return slot;
 }
 
-/* Empties a slot and closes the gap: each later member of the chain whose home is not behind the gap moves into it. */
+/* Empties a slot and closes the gap: each later member of the chain whose home is not behind the
+ * gap moves into it. */
 static void slot_clear(struct dedup *dedup, uint64_t gap)
 {
     uint64_t mask = dedup->table_mask;
@@ -143,7 +151,8 @@ static void slot_clear(struct dedup *dedup, uint64_t gap)
     }
 }
 
-/* An entry whose print was inserted again after it expired is no longer in the table: its slot names the newer one. */
+/* An entry whose print was inserted again after it expired is no longer in the table: its slot
+ * names the newer one. */
 static void forget(struct dedup *dedup, uint64_t index)
 {
     uint64_t slot = slot_of(dedup, entry_at(dedup, index)->print);
@@ -154,10 +163,12 @@ static void forget(struct dedup *dedup, uint64_t index)
 
 static bool is_expired(const struct dedup *dedup, const struct dedup_entry *entry, int64_t now_ns)
 {
-    return now_ns > entry->seen_at_ns && (uint64_t)now_ns - (uint64_t)entry->seen_at_ns > dedup->ttl_ns;
+    return now_ns > entry->seen_at_ns &&
+           (uint64_t)now_ns - (uint64_t)entry->seen_at_ns > dedup->ttl_ns;
 }
 
-const struct dedup_entry *dedup_find(const struct dedup *dedup, struct dedup_print print, int64_t now_ns)
+const struct dedup_entry *dedup_find(const struct dedup *dedup, struct dedup_print print,
+                                     int64_t now_ns)
 {
     uint32_t found = dedup->table[slot_of(dedup, print)];
     if (found == 0) {
@@ -205,12 +216,14 @@ struct slice dedup_errors(const struct dedup *dedup, const struct dedup_entry *e
     if (is_overwritten) {
         return (struct slice){NULL, 0};
     }
-    return (struct slice){dedup->errors + entry->errors_at % dedup->errors_capacity, entry->errors_bytes};
+    return (struct slice){dedup->errors + entry->errors_at % dedup->errors_capacity,
+                          entry->errors_bytes};
 }
 
 void dedup_take_back(struct dedup *dedup, uint64_t lsn)
 {
-    while (dedup->newest != dedup->oldest && entry_at(dedup, dedup->newest - 1)->first_lsn >= lsn) { /* bounded by the set */
+    while (dedup->newest != dedup->oldest &&
+           entry_at(dedup, dedup->newest - 1)->first_lsn >= lsn) { /* bounded by the set */
         forget(dedup, dedup->newest - 1);
         dedup->newest--;
     }
@@ -242,7 +255,8 @@ void dedup_validate(const struct dedup *dedup)
     ASSERT(dedup_count(dedup) <= dedup->entries_max);
     ASSERT(dedup->entries_max <= dedup->entry_mask + 1);
     for (uint64_t i = dedup->oldest; i != dedup->newest; i++) {
-        /* An expired entry may have been superseded, and its successor taken back: then nothing is found. */
+        /* An expired entry may have been superseded, and its successor taken back: then nothing is
+         * found. */
         uint32_t found = dedup->table[slot_of(dedup, entry_at(dedup, i)->print)];
         uint64_t age = found == 0 ? 0 : (dedup->newest - found) & dedup->entry_mask;
         ASSERT(found == 0 || age < dedup_count(dedup));

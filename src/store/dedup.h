@@ -1,12 +1,14 @@
 /*
- * dedup: the processed set: which idempotency keys and event ids the log has seen within their TTL. Owned by the writer's thread
- * (recovery fills it before). A cache of the log: rebuilt from it at every start.
+ * dedup: the processed set: which idempotency keys and event ids the log has seen within their TTL.
+ * Owned by the writer's thread (recovery fills it before). A cache of the log: rebuilt from it at
+ * every start.
  *
- * Exact for all practical purposes: 128-bit fingerprints (XXH3-128 under a seed drawn per process, so that nobody can prepare
- * collisions) of (namespace, key). Entries sit in a ring in the order of their insertion, which is the order of LSNs and of time:
- * the oldest expire at one end, the entries of a failed batch are taken back at the other. A table of 32-bit
- * indices with linear probing finds them. Memory is mapped at once and charged as it fills.
- * Full: the oldest entry goes before its TTL, counted in `evicted`. The errors texts live in a byte ring of their own; an
+ * Exact for all practical purposes: 128-bit fingerprints (XXH3-128 under a seed drawn per process,
+ * so that nobody can prepare collisions) of (namespace, key). Entries sit in a ring in the order of
+ * their insertion, which is the order of LSNs and of time: the oldest expire at one end, the
+ * entries of a failed batch are taken back at the other. A table of 32-bit indices with linear
+ * probing finds them. Memory is mapped at once and charged as it fills. Full: the oldest entry goes
+ * before its TTL, counted in `evicted`. The errors texts live in a byte ring of their own; an
  * overwritten text reads as empty.
  */
 #ifndef STORE_DEDUP_H
@@ -16,7 +18,7 @@
 #include "core/err.h"
 #include "core/ulid.h"
 
-#define DEDUP_RECEIPT 1u      /* namespace of Idempotency-Keys */
+#define DEDUP_RECEIPT      1u                          /* namespace of Idempotency-Keys */
 #define DEDUP_RECORD(kind) (0x100u | (uint32_t)(kind)) /* namespace of a record kind's own keys */
 
 struct dedup_print {
@@ -40,13 +42,17 @@ struct dedup_entry {
 
 struct dedup;
 
-int dedup_open(struct dedup **dedup, uint64_t entries_max, uint64_t ttl_ns, struct err *err) MUST_USE;
+int dedup_open(struct dedup **dedup, uint64_t entries_max, uint64_t ttl_ns,
+               struct err *err) MUST_USE;
 void dedup_close(struct dedup *dedup);
-struct dedup_print dedup_fingerprint(const struct dedup *dedup, uint32_t name_space, struct slice key);
+struct dedup_print dedup_fingerprint(const struct dedup *dedup, uint32_t name_space,
+                                     struct slice key);
 /* NULL: not seen, or too long ago. Borrowed until the next insert. */
-const struct dedup_entry *dedup_find(const struct dedup *dedup, struct dedup_print print, int64_t now_ns);
-/* entry->print is filled by the caller; errors_at and errors_bytes here. first_lsn never decreases from insert to insert. A living entry with
- * the same print must not exist (an expired one may: it is replaced). */
+const struct dedup_entry *dedup_find(const struct dedup *dedup, struct dedup_print print,
+                                     int64_t now_ns);
+/* entry->print is filled by the caller; errors_at and errors_bytes here. first_lsn never decreases
+ * from insert to insert. A living entry with the same print must not exist (an expired one may: it
+ * is replaced). */
 void dedup_insert(struct dedup *dedup, const struct dedup_entry *entry, struct slice errors);
 struct slice dedup_errors(const struct dedup *dedup, const struct dedup_entry *entry);
 /* Takes back every entry with first_lsn >= lsn: their batch failed. */

@@ -1,9 +1,11 @@
 /*
- * file_io_real: the disk below one directory, through O_DIRECT and io_uring. The log's writes are io_uring writes with RWF_DSYNC by the
- * writer's thread; everything else is a plain system call by whoever needs it.
+ * file_io_real: the disk below one directory, through O_DIRECT and io_uring. The log's writes are
+ * io_uring writes with RWF_DSYNC by the writer's thread; everything else is a plain system call by
+ * whoever needs it.
  *
- * Where io_uring is forbidden (container seccomp, sysctl) submit writes synchronously and wait only hands the result over: slower,
- * never wrong. Short writes are finished here; an interrupted call is repeated; every other failure goes to the caller.
+ * Where io_uring is forbidden (container seccomp, sysctl) submit writes synchronously and wait only
+ * hands the result over: slower, never wrong. Short writes are finished here; an interrupted call
+ * is repeated; every other failure goes to the caller.
  */
 #include "store/file_io.h"
 
@@ -26,9 +28,9 @@
 #include "core/mem.h"
 #include "store/format.h"
 
-
 enum {
-    URING_ENTRIES = 16,          /* two writes, one poll, and room for what is finished after a short write */
+    URING_ENTRIES =
+        16, /* two writes, one poll, and room for what is finished after a short write */
     STOP_TRIES_MAX = 10000,      /* ms */
     TRANSFER_TRIES_MAX = 1 << 20 /* bound of a loop that makes progress or returns on each turn */
 };
@@ -50,7 +52,8 @@ static struct file_io_real *real_of(struct file_io *io)
     return CONTAINER_OF(io, struct file_io_real, base);
 }
 
-/* This machine's ext4 would serve misaligned direct I/O by falling back to the page cache, another would not. */
+/* This machine's ext4 would serve misaligned direct I/O by falling back to the page cache, another
+ * would not. */
 static void assert_aligned(int fd, const void *data, uint64_t bytes, uint64_t offset)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -91,7 +94,8 @@ static int64_t real_size(struct file_io *io, struct file file)
     return fstat(file.fd, &status) < 0 ? -errno : (int64_t)status.st_size;
 }
 
-static int64_t real_read(struct file_io *io, struct file file, void *to, uint64_t bytes, uint64_t offset)
+static int64_t real_read(struct file_io *io, struct file file, void *to, uint64_t bytes,
+                         uint64_t offset)
 {
     (void)io;
     assert_aligned(file.fd, to, bytes, offset);
@@ -105,7 +109,8 @@ static int64_t real_read(struct file_io *io, struct file file, void *to, uint64_
             return -errno;
         }
         done += (uint64_t)n;
-        /* A short direct read ends on a byte that the next one may not start at: it is the end of the file. */
+        /* A short direct read ends on a byte that the next one may not start at: it is the end of
+         * the file. */
         if (n == 0 || done % STORE_BLOCK_BYTES != 0) {
             break;
         }
@@ -113,13 +118,15 @@ static int64_t real_read(struct file_io *io, struct file file, void *to, uint64_
     return (int64_t)done;
 }
 
-static int real_write(struct file_io *io, struct file file, const void *from, uint64_t bytes, uint64_t offset, bool is_durable)
+static int real_write(struct file_io *io, struct file file, const void *from, uint64_t bytes,
+                      uint64_t offset, bool is_durable)
 {
     (void)io;
     assert_aligned(file.fd, from, bytes, offset);
     uint64_t done = 0;
     for (int tries = 0; done < bytes; tries++) {
-        struct iovec part = {.iov_base = (uint8_t *)(uintptr_t)from + done, .iov_len = bytes - done};
+        struct iovec part = {.iov_base = (uint8_t *)(uintptr_t)from + done,
+                             .iov_len = bytes - done};
         ssize_t n = pwritev2(file.fd, &part, 1, (off_t)(offset + done), is_durable ? RWF_DSYNC : 0);
         if (n < 0 && errno == EINTR && tries < TRANSFER_TRIES_MAX) {
             continue;
@@ -162,7 +169,8 @@ static int real_sync(struct file_io *io, struct file file)
 
 static int real_sync_dir(struct file_io *io, const char *name)
 {
-    int fd = openat(real_of(io)->dir_fd, name[0] == '\0' ? "." : name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(real_of(io)->dir_fd, name[0] == '\0' ? "." : name,
+                    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
@@ -190,7 +198,8 @@ static int real_unlink(struct file_io *io, const char *name)
 
 static int real_list(struct file_io *io, const char *name, file_on_name on_name, void *context)
 {
-    int fd = openat(real_of(io)->dir_fd, name[0] == '\0' ? "." : name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(real_of(io)->dir_fd, name[0] == '\0' ? "." : name,
+                    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
@@ -230,7 +239,8 @@ static int real_writer_start(struct file_io *io, struct err *err)
     ASSERT(!real->has_ring);
     struct io_uring_params params;
     memset(&params, 0, sizeof params);
-    params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    params.flags =
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
     int r = io_uring_queue_init_params(URING_ENTRIES, &real->ring, &params);
     if (r == -EINVAL) { /* before 6.1 */
         memset(&params, 0, sizeof params);
@@ -256,7 +266,8 @@ static void push_done(struct file_io_real *real, struct file_write *write, int64
     real->done_last = write;
 }
 
-/* Queues what is left of a write. The ring has room for every write that the journal may have in flight, and for one poll. */
+/* Queues what is left of a write. The ring has room for every write that the journal may have in
+ * flight, and for one poll. */
 static int queue_rest(struct file_io_real *real, struct file_write *write)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&real->ring);
@@ -266,7 +277,8 @@ static int queue_rest(struct file_io_real *real, struct file_write *write)
     uint64_t rest = write->bytes - write->done_bytes;
     ASSERT(rest > 0);
     ASSERT(rest <= UINT32_MAX);
-    io_uring_prep_write(sqe, write->file.fd, write->data + write->done_bytes, (unsigned)rest, write->offset + write->done_bytes);
+    io_uring_prep_write(sqe, write->file.fd, write->data + write->done_bytes, (unsigned)rest,
+                        write->offset + write->done_bytes);
     sqe->rw_flags = RWF_DSYNC;
     io_uring_sqe_set_data(sqe, write);
     return 0;
@@ -290,7 +302,8 @@ static int real_submit(struct file_io *io, struct file_write *write)
         return r;
     }
     real->in_flight++;
-    /* An error here leaves the entry queued: the next wait submits it again, so the write is in flight either way. */
+    /* An error here leaves the entry queued: the next wait submits it again, so the write is in
+     * flight either way. */
     (void)io_uring_submit(&real->ring);
     return 0;
 }
@@ -304,8 +317,10 @@ static void on_write_cqe(struct file_io_real *real, struct file_write *write, in
         }
     } else if (result >= 0) {
         write->done_bytes += (uint64_t)result;
-        /* A short write is finished from the last whole block: direct I/O may not start inside one. */
-        write->done_bytes -= write->done_bytes == write->bytes ? 0 : write->done_bytes % STORE_BLOCK_BYTES;
+        /* A short write is finished from the last whole block: direct I/O may not start inside one.
+         */
+        write->done_bytes -=
+            write->done_bytes == write->bytes ? 0 : write->done_bytes % STORE_BLOCK_BYTES;
         if (write->done_bytes < write->bytes) {
             result = result == 0 ? -EIO : queue_rest(real, write);
             if (result == 0) {
@@ -353,7 +368,8 @@ static void sleep_without_ring(struct park *park, uint64_t timeout_ns)
     if (timeout_ns == 0) {
         return;
     }
-    struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_S), .tv_nsec = (long)(timeout_ns % NS_S)};
+    struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_S),
+                               .tv_nsec = (long)(timeout_ns % NS_S)};
     struct pollfd poll_fd = {.fd = park == NULL ? -1 : park->fd, .events = POLLIN};
     if (ppoll(&poll_fd, 1, &timeout, NULL) > 0 && park != NULL) {
         park_drain(park);
@@ -366,8 +382,10 @@ static void sleep_on_ring(struct file_io_real *real, struct park *park, uint64_t
         arm_poll(real, park);
     }
     struct io_uring_cqe *cqe = NULL;
-    struct __kernel_timespec timeout = {.tv_sec = (long long)(timeout_ns / NS_S), .tv_nsec = (long long)(timeout_ns % NS_S)};
-    /* Whatever the result (time passed, interrupted), the queue is looked at next and the caller looks at its clock. */
+    struct __kernel_timespec timeout = {.tv_sec = (long long)(timeout_ns / NS_S),
+                                        .tv_nsec = (long long)(timeout_ns % NS_S)};
+    /* Whatever the result (time passed, interrupted), the queue is looked at next and the caller
+     * looks at its clock. */
     (void)io_uring_submit_and_wait_timeout(&real->ring, &cqe, 1, &timeout, NULL);
 }
 
@@ -375,7 +393,8 @@ static void real_writer_stop(struct file_io *io)
 {
     struct file_io_real *real = real_of(io);
     if (real->has_ring) {
-        /* The kernel may still read the buffers of what is in flight; bounded, because a device may never answer. */
+        /* The kernel may still read the buffers of what is in flight; bounded, because a device may
+         * never answer. */
         for (int i = 0; i < STOP_TRIES_MAX && real->in_flight > 0; i++) {
             sleep_on_ring(real, NULL, NS_MS);
             (void)reap(real, NULL);
@@ -385,7 +404,8 @@ static void real_writer_stop(struct file_io *io)
     }
 }
 
-static int real_wait(struct file_io *io, uint64_t timeout_ns, struct park *park, struct file_write **done)
+static int real_wait(struct file_io *io, uint64_t timeout_ns, struct park *park,
+                     struct file_write **done)
 {
     struct file_io_real *real = real_of(io);
     if (real->has_ring) {
@@ -490,19 +510,23 @@ static int check_file_system(int dir_fd, const char *data_dir, bool allow_volati
     }
     uint32_t type = (uint32_t)status.f_type;
     if (type == TMPFS_MAGIC || type == RAMFS_MAGIC) {
-        return err_set(err, -EINVAL, "%s is in memory (tmpfs): nothing there survives a restart; set store.allow_volatile to use it",
+        return err_set(err, -EINVAL,
+                       "%s is in memory (tmpfs): nothing there survives a restart; set "
+                       "store.allow_volatile to use it",
                        data_dir);
     }
-    if (type == NFS_SUPER_MAGIC || type == SMB_SUPER_MAGIC || type == 0xff534d42u || type == 0xfe534d42u ||
-        type == 0x65735546u || type == V9FS_MAGIC) {
+    if (type == NFS_SUPER_MAGIC || type == SMB_SUPER_MAGIC || type == 0xff534d42u ||
+        type == 0xfe534d42u || type == 0x65735546u || type == V9FS_MAGIC) {
         return err_set(err, -EINVAL,
-                       "%s is on a network or user-space file system, which may lose synced writes; set store.allow_volatile to use it",
+                       "%s is on a network or user-space file system, which may lose synced "
+                       "writes; set store.allow_volatile to use it",
                        data_dir);
     }
     return 0;
 }
 
-/* Asks for one aligned direct write, because some file systems accept the flag and refuse the write. */
+/* Asks for one aligned direct write, because some file systems accept the flag and refuse the
+ * write. */
 static bool probe_direct(int dir_fd)
 {
     static const char name[] = ".probe";
@@ -511,7 +535,8 @@ static bool probe_direct(int dir_fd)
         return false;
     }
     void *block = mem_map(STORE_BLOCK_BYTES);
-    bool is_direct = block != NULL && pwrite(fd, block, STORE_BLOCK_BYTES, 0) == (ssize_t)STORE_BLOCK_BYTES;
+    bool is_direct =
+        block != NULL && pwrite(fd, block, STORE_BLOCK_BYTES, 0) == (ssize_t)STORE_BLOCK_BYTES;
     if (block != NULL) {
         mem_unmap(block, STORE_BLOCK_BYTES);
     }
@@ -520,7 +545,8 @@ static bool probe_direct(int dir_fd)
     return is_direct;
 }
 
-int file_io_real_open(struct file_io **io, const char *data_dir, bool allow_volatile, struct err *err)
+int file_io_real_open(struct file_io **io, const char *data_dir, bool allow_volatile,
+                      struct err *err)
 {
     int r = make_data_dir(data_dir, err);
     if (r < 0) {

@@ -1,6 +1,7 @@
 /*
- * journal: order, rolling and rescue of the log's writes; see journal.h for the picture and the failure modes. Owned by the
- * writer's thread. The contiguous durable prefix (durable_*) is the only thing that a failure goes back to.
+ * journal: order, rolling and rescue of the log's writes; see journal.h for the picture and the
+ * failure modes. Owned by the writer's thread. The contiguous durable prefix (durable_*) is the
+ * only thing that a failure goes back to.
  */
 #include "store/journal.h"
 
@@ -10,11 +11,12 @@
 #include "core/logline.h"
 #include "store/keeper.h"
 
-#define RETRY_NS_FIRST NS_S
+#define RETRY_NS_FIRST      NS_S
 #define RETRY_DOUBLINGS_MAX 6u /* 1 s << 6 = 64 s */
 
 _Static_assert((JOURNAL_SLOTS & (JOURNAL_SLOTS - 1)) == 0, "slots are found by masking");
-_Static_assert(JOURNAL_SLOTS >= STORE_WRITES_IN_FLIGHT_MAX + 1, "one can be built while the others are in flight");
+_Static_assert(JOURNAL_SLOTS >= STORE_WRITES_IN_FLIGHT_MAX + 1,
+               "one can be built while the others are in flight");
 
 static struct batch *slot_at(struct journal *journal, uint64_t index)
 {
@@ -24,7 +26,8 @@ static struct batch *slot_at(struct journal *journal, uint64_t index)
 /* relaxed: only the writer writes its statistics; a reader may be late by one. */
 static void stat_add(_Atomic uint64_t *to, uint64_t n)
 {
-    atomic_store_explicit(to, atomic_load_explicit(to, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(to, atomic_load_explicit(to, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 /* What comes next continues the durable prefix. */
@@ -34,8 +37,9 @@ static void sequence_reset(struct journal *journal)
     journal->previous_crc = journal->durable_crc;
 }
 
-int journal_init(struct journal *journal, struct file_io *io, struct keeper *keeper, struct store_status *status,
-                 const struct journal_start *start, uint64_t payload_max, uint64_t batch_bytes, struct err *err)
+int journal_init(struct journal *journal, struct file_io *io, struct keeper *keeper,
+                 struct store_status *status, const struct journal_start *start,
+                 uint64_t payload_max, uint64_t batch_bytes, struct err *err)
 {
     *journal = (struct journal){.io = io,
                                 .keeper = keeper,
@@ -91,7 +95,8 @@ struct batch *journal_building(struct journal *journal, uint64_t next_lsn)
 /* Moves the durable prefix over everything that has been written in one piece behind it. */
 static void advance(struct journal *journal)
 {
-    for (; journal->durable != journal->tail; journal->durable++) { /* at most JOURNAL_SLOTS turns */
+    for (; journal->durable != journal->tail;
+         journal->durable++) { /* at most JOURNAL_SLOTS turns */
         const struct batch *batch = slot_at(journal, journal->durable);
         if (batch->state == BATCH_ABANDONED) {
             continue;
@@ -121,7 +126,8 @@ static void seal_active(struct journal *journal)
     segment_close(&journal->active, journal->io);
 }
 
-/* Only with nothing in flight: so the next segment's first header names everything in this one as durable. */
+/* Only with nothing in flight: so the next segment's first header names everything in this one as
+ * durable. */
 static int ensure_room(struct journal *journal, uint64_t bytes)
 {
     if (segment_has_room(&journal->active, bytes, false)) {
@@ -138,7 +144,9 @@ static int ensure_room(struct journal *journal, uint64_t bytes)
     seal_active(journal);
     journal->active = next;
     segment_move(&journal->active, SEGMENT_ACTIVE);
-    return segment_has_room(&journal->active, bytes, false) ? 0 : -EAGAIN; /* -EAGAIN: a spare of an earlier, smaller size */
+    return segment_has_room(&journal->active, bytes, false)
+               ? 0
+               : -EAGAIN; /* -EAGAIN: a spare of an earlier, smaller size */
 }
 
 static void start_write(struct journal *journal, struct batch *batch)
@@ -157,8 +165,11 @@ static void start_write(struct journal *journal, struct batch *batch)
     journal->previous_crc = header->header_crc;
     batch->attempts++;
     batch->state = BATCH_IN_FLIGHT;
-    batch->write = (struct file_write){
-        .file = journal->active.file, .data = batch->memory, .offset = journal->active.end, .bytes = bytes, .user = batch};
+    batch->write = (struct file_write){.file = journal->active.file,
+                                       .data = batch->memory,
+                                       .offset = journal->active.end,
+                                       .bytes = bytes,
+                                       .user = batch};
     journal->active.end += bytes;
     ASSERT(journal->active.end <= journal->active.file_bytes);
     int r = journal->io->ops->submit(journal->io, &batch->write);
@@ -174,7 +185,8 @@ static void start_write(struct journal *journal, struct batch *batch)
 
 static bool is_blocked(const struct journal *journal, uint64_t now_ns)
 {
-    return journal->is_failing || journal->in_flight >= STORE_WRITES_IN_FLIGHT_MAX || now_ns < journal->retry_at_ns;
+    return journal->is_failing || journal->in_flight >= STORE_WRITES_IN_FLIGHT_MAX ||
+           now_ns < journal->retry_at_ns;
 }
 
 int journal_submit(struct journal *journal, uint64_t now_ns)
@@ -228,14 +240,17 @@ static void on_write(struct journal *journal, struct batch *batch, uint64_t now_
     journal->in_flight--;
     if (batch->write.result == (int64_t)batch->write.bytes) {
         batch->state = BATCH_WRITTEN;
-        hist_add(&journal->status->commit_latency, now_ns - u64_min(now_ns, batch->write.submitted_at_ns));
+        hist_add(&journal->status->commit_latency,
+                 now_ns - u64_min(now_ns, batch->write.submitted_at_ns));
         return;
     }
     batch->state = BATCH_WAITING;
     journal->is_failing = true;
     journal->is_segment_failed = true;
     stat_add(&journal->status->write_errors, 1);
-    LOG(LOGLINE_ERROR, "write_failed", "segment %" PRIu64 " is sealed after a failed write of %" PRIu64 " bytes at %" PRIu64 ": %s",
+    LOG(LOGLINE_ERROR, "write_failed",
+        "segment %" PRIu64 " is sealed after a failed write of %" PRIu64 " bytes at %" PRIu64
+        ": %s",
         journal->active.id, batch->write.bytes, batch->write.offset,
         batch->write.result < 0 ? err_name((int)batch->write.result) : "short write");
 }
@@ -250,8 +265,8 @@ void journal_on_done(struct journal *journal, struct file_write *done, uint64_t 
     advance(journal);
 }
 
-/* The failed segment is left for good: everything behind the durable prefix is to be written again, also what did land behind
- * the hole, because the log goes on in another file. */
+/* The failed segment is left for good: everything behind the durable prefix is to be written again,
+ * also what did land behind the hole, because the log goes on in another file. */
 static int leave_segment(struct journal *journal)
 {
     for (uint64_t i = journal->durable; i != journal->tail; i++) {

@@ -1,20 +1,22 @@
 /*
- * journal: batches to the disk in order, at most two at a time. Owned by the writer's thread; never blocks.
+ * journal: batches to the disk in order, at most two at a time. Owned by the writer's thread; never
+ * blocks.
  *
  *   slots, free-running:   head ............ durable ............ tail
  *                          | to be published | in flight or waiting | the batch under construction
  *
- * Happy path: journal_building gives the batch to fill, journal_submit closes it and starts its write, journal_on_done takes
- * completions in any order, journal_oldest gives batches back in order once everything before them is on stable storage.
+ * Happy path: journal_building gives the batch to fill, journal_submit closes it and starts its
+ * write, journal_on_done takes completions in any order, journal_oldest gives batches back in order
+ * once everything before them is on stable storage.
  *
  * Failure modes:
- *   segment full      roll to the next prepared segment, only when nothing is in flight: a segment's first header therefore
- *                     witnesses everything before it
- *   no segment yet    -EAGAIN: the keeper is asked and wakes the writer
- *   write failed      nothing more goes to that segment; once its other write is back, it is sealed and every batch that was not yet
- *                     acknowledged is written again to the next segment under the same batch_seq
- *   failed twice      every batch not acknowledged is ABANDONED, LSNs and batch_seq go back to the durable prefix; the segment is
- *                     sealed and the next attempt waits (doubling from 1 s to 60 s)
+ *   segment full      roll to the next prepared segment, only when nothing is in flight: a
+ * segment's first header therefore witnesses everything before it no segment yet    -EAGAIN: the
+ * keeper is asked and wakes the writer write failed      nothing more goes to that segment; once
+ * its other write is back, it is sealed and every batch that was not yet acknowledged is written
+ * again to the next segment under the same batch_seq failed twice      every batch not acknowledged
+ * is ABANDONED, LSNs and batch_seq go back to the durable prefix; the segment is sealed and the
+ * next attempt waits (doubling from 1 s to 60 s)
  */
 #ifndef STORE_JOURNAL_H
 #define STORE_JOURNAL_H
@@ -61,27 +63,30 @@ struct journal {
     uint32_t durable_crc;
 };
 
-int journal_init(struct journal *journal, struct file_io *io, struct keeper *keeper, struct store_status *status,
-                 const struct journal_start *start, uint64_t payload_max, uint64_t batch_bytes, struct err *err) MUST_USE;
+int journal_init(struct journal *journal, struct file_io *io, struct keeper *keeper,
+                 struct store_status *status, const struct journal_start *start,
+                 uint64_t payload_max, uint64_t batch_bytes, struct err *err) MUST_USE;
 void journal_close(struct journal *journal);
 
-/* The batch under construction (begun at next_lsn when there is none yet); NULL when every slot is waiting for something. */
+/* The batch under construction (begun at next_lsn when there is none yet); NULL when every slot is
+ * waiting for something. */
 struct batch *journal_building(struct journal *journal, uint64_t next_lsn);
-/* Closes the batch under construction and starts its write. 0; -EAGAIN: not now, the batch stays open (a write must complete or the
- * keeper must bring a segment first). */
+/* Closes the batch under construction and starts its write. 0; -EAGAIN: not now, the batch stays
+ * open (a write must complete or the keeper must bring a segment first). */
 int journal_submit(struct journal *journal, uint64_t now_ns) MUST_USE;
-/* Writes an empty mark batch when nothing else is under way (else -EAGAIN). The building batch must be empty. Never rolls: -ENOSPC when
- * the active segment has no block left. */
+/* Writes an empty mark batch when nothing else is under way (else -EAGAIN). The building batch must
+ * be empty. Never rolls: -ENOSPC when the active segment has no block left. */
 int journal_submit_mark(struct journal *journal, uint64_t next_lsn, uint64_t now_ns) MUST_USE;
 /* Takes what file_io's wait returned. */
 void journal_on_done(struct journal *journal, struct file_write *done, uint64_t now_ns);
-/* After failed writes: seals, rolls and writes again, as far as possible now. 0; -EIO: failed twice, -ENOSPC: no segment to be had: the
- * caller must abandon. */
+/* After failed writes: seals, rolls and writes again, as far as possible now. 0; -EIO: failed
+ * twice, -ENOSPC: no segment to be had: the caller must abandon. */
 int journal_rescue(struct journal *journal, uint64_t now_ns) MUST_USE;
-/* Abandons everything that is not durable, the batch under construction included; only when nothing is in flight. After FAILED_IO the
- * next attempt waits until retry_at_ns. */
+/* Abandons everything that is not durable, the batch under construction included; only when nothing
+ * is in flight. After FAILED_IO the next attempt waits until retry_at_ns. */
 void journal_abandon(struct journal *journal, enum failed_cause cause, uint64_t now_ns);
-/* Closes the batch under construction as ABANDONED in its place in the order: it can never fit into a segment. */
+/* Closes the batch under construction as ABANDONED in its place in the order: it can never fit into
+ * a segment. */
 void journal_refuse(struct journal *journal, enum failed_cause cause);
 /* The batch under construction if there is one, else NULL. */
 struct batch *journal_open_batch(struct journal *journal);
@@ -89,7 +94,8 @@ struct batch *journal_open_batch(struct journal *journal);
 struct batch *journal_oldest(struct journal *journal);
 /* Done with the oldest. */
 void journal_retire(struct journal *journal);
-bool journal_is_idle(const struct journal *journal); /* nothing closed that is not retired, nothing in flight */
+bool journal_is_idle(
+    const struct journal *journal); /* nothing closed that is not retired, nothing in flight */
 /* True when a data batch of payload_bytes would need another segment. */
 bool journal_needs_segment(const struct journal *journal, uint64_t payload_bytes);
 

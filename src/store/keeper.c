@@ -1,8 +1,10 @@
 /*
- * keeper: room ahead of the writer; see keeper.h. One pass does at most one slow thing, so that a stop never waits for two.
+ * keeper: room ahead of the writer; see keeper.h. One pass does at most one slow thing, so that a
+ * stop never waits for two.
  *
- * The reserve file holds space that nothing but an orderly end may use. For now it is kept, and made again when it is missing
- * and space has returned; giving it back is for the rooms (cursors, closing marks outside the log) that will need it.
+ * The reserve file holds space that nothing but an orderly end may use. For now it is kept, and
+ * made again when it is missing and space has returned; giving it back is for the rooms (cursors,
+ * closing marks outside the log) that will need it.
  */
 #include "store/keeper.h"
 
@@ -36,15 +38,16 @@ static void look_at_space(struct keeper *keeper, uint64_t now_ns)
 int keeper_init(struct keeper *keeper, const struct keeper_options *options, struct err *err)
 {
     ASSERT(options->segment_bytes >= SEGMENT_BYTES_MIN);
-    *keeper = (struct keeper){.io = options->io,
-                              .status = options->status,
-                              .node = options->node,
-                              .segment_bytes = options->segment_bytes,
-                              .reserve_bytes = options->reserve_bytes,
-                              .spares_wanted = u64_min(u64_max(options->spares, 1), KEEPER_READY_MAX),
-                              .writer_park = options->writer_park,
-                              .id_next = options->id_next,
-                              .log_bytes = options->log_bytes};
+    *keeper =
+        (struct keeper){.io = options->io,
+                        .status = options->status,
+                        .node = options->node,
+                        .segment_bytes = options->segment_bytes,
+                        .reserve_bytes = options->reserve_bytes,
+                        .spares_wanted = u64_min(u64_max(options->spares, 1), KEEPER_READY_MAX),
+                        .writer_park = options->writer_park,
+                        .id_next = options->id_next,
+                        .log_bytes = options->log_bytes};
     keeper->park.fd = -1;
     keeper->zeroes = mem_map(SEGMENT_CHUNK_BYTES);
     keeper->block = mem_map(STORE_BLOCK_BYTES);
@@ -60,7 +63,8 @@ void keeper_close(struct keeper *keeper)
 {
     /* relaxed: the threads have ended. */
     uint64_t tail = atomic_load_explicit(&keeper->ready_tail, memory_order_relaxed);
-    for (uint64_t i = atomic_load_explicit(&keeper->ready_head, memory_order_relaxed); i != tail; i++) {
+    for (uint64_t i = atomic_load_explicit(&keeper->ready_head, memory_order_relaxed); i != tail;
+         i++) {
         segment_close(&keeper->ready[i & (KEEPER_READY_MAX - 1)], keeper->io);
     }
     if (keeper->zeroes != NULL) {
@@ -86,7 +90,8 @@ bool keeper_add_spare(struct keeper *keeper, const struct segment *segment)
     if (ready_count(keeper) == KEEPER_READY_MAX) {
         return false;
     }
-    uint64_t tail = atomic_load_explicit(&keeper->ready_tail, memory_order_relaxed); /* relaxed: own index */
+    uint64_t tail =
+        atomic_load_explicit(&keeper->ready_tail, memory_order_relaxed); /* relaxed: own index */
     keeper->ready[tail & (KEEPER_READY_MAX - 1)] = *segment;
     /* R20: publishes the segment; pairs with A20 in keeper_take. After this it is the writer's. */
     atomic_store_explicit(&keeper->ready_tail, tail + 1, memory_order_release);
@@ -134,14 +139,16 @@ static int reserve_make(struct keeper *keeper)
     }
     keeper->io->ops->close(keeper->io, file);
     if (r < 0) {
-        (void)keeper->io->ops->unlink(keeper->io, KEEPER_RESERVE); /* half a reserve would only take room from the log */
+        (void)keeper->io->ops->unlink(
+            keeper->io, KEEPER_RESERVE); /* half a reserve would only take room from the log */
     }
     return r;
 }
 
 void keeper_reserve(struct keeper *keeper)
 {
-    uint64_t room = atomic_load_explicit(&keeper->status->free_bytes, memory_order_relaxed); /* relaxed: own statistic */
+    uint64_t room = atomic_load_explicit(&keeper->status->free_bytes,
+                                         memory_order_relaxed); /* relaxed: own statistic */
     if (keeper->has_reserve || keeper->reserve_bytes == 0) {
         return;
     }
@@ -151,8 +158,8 @@ void keeper_reserve(struct keeper *keeper)
     int r = reserve_make(keeper);
     keeper->has_reserve = r == 0;
     if (r < 0 && !keeper->warned_reserve) {
-        LOG(LOGLINE_WARNING, "no_reserve", "the reserve of %" PRIu64 " bytes cannot be made: %s", keeper->reserve_bytes,
-            err_name(r));
+        LOG(LOGLINE_WARNING, "no_reserve", "the reserve of %" PRIu64 " bytes cannot be made: %s",
+            keeper->reserve_bytes, err_name(r));
     }
     keeper->warned_reserve = r < 0;
 }
@@ -221,7 +228,8 @@ int keeper_agent_duty(void *context)
 
 int keeper_take(struct keeper *keeper, struct segment *segment)
 {
-    uint64_t head = atomic_load_explicit(&keeper->ready_head, memory_order_relaxed); /* relaxed: the writer's own index */
+    uint64_t head = atomic_load_explicit(
+        &keeper->ready_head, memory_order_relaxed); /* relaxed: the writer's own index */
     /* A20: the segment's fields; pairs with R20 in keeper_add_spare. */
     if (head == atomic_load_explicit(&keeper->ready_tail, memory_order_acquire)) {
         atomic_store_explicit(&keeper->hurry, true, memory_order_relaxed); /* relaxed: a hint */

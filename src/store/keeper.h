@@ -1,11 +1,14 @@
 /*
- * keeper: the agent that keeps room ahead of the writer: prepared segments, the reserve file, the numbers on free space. Everything
- * slow that the log needs happens here. One producer (keeper), one consumer (writer): segments pass through a small ring.
+ * keeper: the agent that keeps room ahead of the writer: prepared segments, the reserve file, the
+ * numbers on free space. Everything slow that the log needs happens here. One producer (keeper),
+ * one consumer (writer): segments pass through a small ring.
  *
- * Full (enough spares) is idleness. Failure to prepare is counted, logged, and tried again after KEEPER_RETRY_NS; the writer
- * turns it into SHED and READ_ONLY (store.h) when it matters. On close unused spares stay on disk and are found again.
+ * Full (enough spares) is idleness. Failure to prepare is counted, logged, and tried again after
+ * KEEPER_RETRY_NS; the writer turns it into SHED and READ_ONLY (store.h) when it matters. On close
+ * unused spares stay on disk and are found again.
  *
- * Edges: R20/A20 hands a segment over (keeper_prepare_one / keeper_take); R21/A21 gives its place back.
+ * Edges: R20/A20 hands a segment over (keeper_prepare_one / keeper_take); R21/A21 gives its place
+ * back.
  */
 #ifndef STORE_KEEPER_H
 #define STORE_KEEPER_H
@@ -17,10 +20,10 @@
 
 #include <stdatomic.h>
 
-#define KEEPER_READY_MAX   8u /* power of two */
-#define KEEPER_RETRY_NS    NS_S
-#define KEEPER_SLEEP_NS    (NS_S / 4)
-#define KEEPER_RESERVE     "reserve"
+#define KEEPER_READY_MAX 8u /* power of two */
+#define KEEPER_RETRY_NS  NS_S
+#define KEEPER_SLEEP_NS  (NS_S / 4)
+#define KEEPER_RESERVE   "reserve"
 
 struct keeper {
     /* Written once. */
@@ -61,7 +64,8 @@ struct keeper_options {
     uint64_t log_bytes;
 };
 
-int keeper_init(struct keeper *keeper, const struct keeper_options *options, struct err *err) MUST_USE;
+int keeper_init(struct keeper *keeper, const struct keeper_options *options,
+                struct err *err) MUST_USE;
 void keeper_close(struct keeper *keeper);
 /* Start-up only: a prepared segment that recovery found. False: there are enough. */
 bool keeper_add_spare(struct keeper *keeper, const struct segment *segment);
@@ -71,12 +75,14 @@ int keeper_prepare_one(struct keeper *keeper, struct err *err) MUST_USE;
 /* Start-up and the keeper: the reserve file, when it is missing and there is room. */
 void keeper_reserve(struct keeper *keeper);
 
-/* One pass: reserve, spares, free space. Does not sleep. Returns 0, or 1 when the writer has finished. */
+/* One pass: reserve, spares, free space. Does not sleep. Returns 0, or 1 when the writer has
+ * finished. */
 int keeper_duty(void *keeper);
 /* The same with a sleep at the end: the thread's duty. */
 int keeper_agent_duty(void *keeper);
 
-/* Writer. Moves the next prepared segment to *segment; -EAGAIN: none yet, the keeper has been told to hurry. */
+/* Writer. Moves the next prepared segment to *segment; -EAGAIN: none yet, the keeper has been told
+ * to hurry. */
 int keeper_take(struct keeper *keeper, struct segment *segment) MUST_USE;
 /* Writer. True when no spare is ready and the last attempt to make one failed. */
 bool keeper_is_out(const struct keeper *keeper);

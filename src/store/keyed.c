@@ -25,9 +25,10 @@ static struct record decode(const struct keyed_request *request, uint64_t offset
     return record;
 }
 
-/* The whole request was seen: nothing is stored, the first answer is given again (or 422 for another body). */
-static void answer_repeat(const struct keyed_request *request, const struct receipt *receipt, const struct dedup_entry *entry,
-                          struct keyed_result *result)
+/* The whole request was seen: nothing is stored, the first answer is given again (or 422 for
+ * another body). */
+static void answer_repeat(const struct keyed_request *request, const struct receipt *receipt,
+                          const struct dedup_entry *entry, struct keyed_result *result)
 {
     bool is_same = memcmp(receipt->body_digest, entry->body_digest, sizeof entry->body_digest) == 0;
     struct ack_outcome outcome = {.end = request->end,
@@ -44,8 +45,10 @@ static void answer_repeat(const struct keyed_request *request, const struct rece
     result->outcome_bytes = sizeof outcome + errors.bytes;
 }
 
-/* Writes the record at `to` with the receipt in front of its own key. 0: does not fit into a record's meta. */
-static size_t encode_with_receipt(uint8_t *to, const struct record *from, const struct receipt *receipt, uint8_t *scratch)
+/* Writes the record at `to` with the receipt in front of its own key. 0: does not fit into a
+ * record's meta. */
+static size_t encode_with_receipt(uint8_t *to, const struct record *from,
+                                  const struct receipt *receipt, uint8_t *scratch)
 {
     struct slice key = {NULL, 0};
     int has_key = meta_find_dedup_key(&key, from->meta);
@@ -61,14 +64,15 @@ static size_t encode_with_receipt(uint8_t *to, const struct record *from, const 
     return record_encode(to, &record);
 }
 
-static void store_record(const struct keyed_request *request, struct keyed_walk *walk, const struct record *record,
-                         uint64_t offset, uint64_t bytes)
+static void store_record(const struct keyed_request *request, struct keyed_walk *walk,
+                         const struct record *record, uint64_t offset, uint64_t bytes)
 {
     uint8_t *to = batch_tail(request->batch) + walk->bytes;
     bool is_first = walk->result.stored == 0;
     if (is_first && walk->has_receipt && offset > 0) {
         size_t n = encode_with_receipt(to, record, &walk->receipt, request->scratch);
-        walk->has_receipt = n > 0; /* 0: cannot be remembered; a repeat is dropped record by record */
+        walk->has_receipt =
+            n > 0; /* 0: cannot be remembered; a repeat is dropped record by record */
         bytes = n > 0 ? n : bytes;
     }
     if (offset == 0 || !is_first || !walk->has_receipt) {
@@ -83,7 +87,8 @@ static void store_record(const struct keyed_request *request, struct keyed_walk 
 }
 
 /* True when the record's own key was seen; else remembers it. */
-static bool is_seen(const struct keyed_request *request, struct keyed_walk *walk, const struct record *record)
+static bool is_seen(const struct keyed_request *request, struct keyed_walk *walk,
+                    const struct record *record)
 {
     struct slice key;
     int found = meta_find_dedup_key(&key, record->meta);
@@ -110,11 +115,13 @@ static bool is_seen(const struct keyed_request *request, struct keyed_walk *walk
 static void correct_receipt(const struct keyed_request *request, struct keyed_walk *walk)
 {
     walk->receipt.accepted = walk->result.stored;
-    size_t n = encode_with_receipt(batch_tail(request->batch), &walk->first_stored, &walk->receipt, request->scratch);
+    size_t n = encode_with_receipt(batch_tail(request->batch), &walk->first_stored, &walk->receipt,
+                                   request->scratch);
     ASSERT(n == walk->first_bytes); /* the same two items, a number changed */
 }
 
-static void remember_receipt(const struct keyed_request *request, struct keyed_walk *walk, struct dedup_print print)
+static void remember_receipt(const struct keyed_request *request, struct keyed_walk *walk,
+                             struct dedup_print print)
 {
     struct dedup_entry entry = {.print = print,
                                 .first_lsn = request->next_lsn,
@@ -147,12 +154,13 @@ static void walk_records(const struct keyed_request *request, struct keyed_walk 
 static void finish(const struct keyed_request *request, struct keyed_walk *walk)
 {
     struct keyed_result *result = &walk->result;
-    struct ack_outcome outcome = {.end = request->end,
-                                  .verdict = OUTCOME_STORED,
-                                  .stored_count = result->stored,
-                                  .duplicate_count = result->dropped,
-                                  .first_lsn = result->stored > 0 ? request->next_lsn : walk->original.first_lsn,
-                                  .id = result->stored > 0 ? walk->first_stored.id : walk->original.id};
+    struct ack_outcome outcome = {
+        .end = request->end,
+        .verdict = OUTCOME_STORED,
+        .stored_count = result->stored,
+        .duplicate_count = result->dropped,
+        .first_lsn = result->stored > 0 ? request->next_lsn : walk->original.first_lsn,
+        .id = result->stored > 0 ? walk->first_stored.id : walk->original.id};
     batch_add_outcome(request->batch, request->shard, &outcome, (struct slice){NULL, 0});
     result->outcome_bytes = sizeof outcome;
     if (result->stored == 0) {
@@ -160,8 +168,8 @@ static void finish(const struct keyed_request *request, struct keyed_walk *walk)
     }
     ASSERT(walk->bytes <= request->header->records_bytes);
     batch_extend(request->batch, walk->bytes);
-    batch_count(request->batch, result->stored, request->header->kinds, request->header->time_min_ns,
-                request->header->time_max_ns);
+    batch_count(request->batch, result->stored, request->header->kinds,
+                request->header->time_min_ns, request->header->time_max_ns);
     request->batch->header.flags |= result->keyed_lsn > 0 ? (uint32_t)BATCH_KEYED : 0u;
 }
 

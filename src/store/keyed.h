@@ -1,10 +1,12 @@
 /*
- * keyed: the slow lane of the drain: requests that carry an Idempotency-Key (META_RECEIPT on the first record) or records with keys of
- * their own (META_DEDUP_KEY). Looks each key up in the processed set before the copy, drops what was seen, remembers what is new, and
- * leaves the outcome in the batch. Writer's thread. Never fails: what a shard encoded wrongly is a program error.
+ * keyed: the slow lane of the drain: requests that carry an Idempotency-Key (META_RECEIPT on the
+ * first record) or records with keys of their own (META_DEDUP_KEY). Looks each key up in the
+ * processed set before the copy, drops what was seen, remembers what is new, and leaves the outcome
+ * in the batch. Writer's thread. Never fails: what a shard encoded wrongly is a program error.
  *
- * The receipt must survive a first record that is dropped as a duplicate: it then moves to the first record that is stored, and
- * says how many were. When nothing is stored nothing is remembered: a repeat is computed again, with the same result.
+ * The receipt must survive a first record that is dropped as a duplicate: it then moves to the
+ * first record that is stored, and says how many were. When nothing is stored nothing is
+ * remembered: a repeat is computed again, with the same result.
  */
 #ifndef STORE_KEYED_H
 #define STORE_KEYED_H
@@ -30,7 +32,7 @@ struct keyed_request {
 struct keyed_result {
     uint32_t stored;
     uint32_t dropped;
-    uint64_t keyed_lsn;    /* of the newest stored record with a key; 0: none */
+    uint64_t keyed_lsn;     /* of the newest stored record with a key; 0: none */
     uint64_t outcome_bytes; /* of the ack_outcome with its errors */
 };
 

@@ -1,6 +1,6 @@
 /*
- * node: the data directory's name and its lock; see node.h. Start-up only, main thread. The lock's descriptor stays open as
- * long as the store does.
+ * node: the data directory's name and its lock; see node.h. Start-up only, main thread. The lock's
+ * descriptor stays open as long as the store does.
  */
 #include "store/node.h"
 
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define NODE_TEXT_BYTES   (ULID_TEXT_BYTES + 1u) /* and a line feed */
-#define LOCK_TRIES        20                     /* a dying server's ring keeps its files open for a moment: 1 s in all */
+#define LOCK_TRIES        20 /* a dying server's ring keeps its files open for a moment: 1 s in all */
 #define LOCK_TRY_PAUSE_NS (50 * NS_MS)
 
 /* "pid 123 on host web1" from the two lines; what is not there reads as unknown. */
@@ -89,7 +89,8 @@ int node_lock_take(struct node_lock *lock, const char *data_dir, struct err *err
 void node_lock_give(struct node_lock *lock)
 {
     if (lock->fd >= 0) {
-        (void)close(lock->fd); /* the file stays: removing it would let two processes lock two files of one name */
+        (void)close(lock->fd); /* the file stays: removing it would let two processes lock two files
+                                  of one name */
     }
     lock->fd = -1;
 }

@@ -1,9 +1,10 @@
 /*
- * node: who owns a data directory: a ULID made once (file "node": its text and a line feed), and a lock that one living process holds
- * (file "lock": flock, with the holder's PID and host as two lines for the loser's message).
+ * node: who owns a data directory: a ULID made once (file "node": its text and a line feed), and a
+ * lock that one living process holds (file "lock": flock, with the holder's PID and host as two
+ * lines for the loser's message).
  *
- * The flock dies with its process, so a stale lock file is simply taken over. On a real directory only: a simulated disk has
- * nobody to share with.
+ * The flock dies with its process, so a stale lock file is simply taken over. On a real directory
+ * only: a simulated disk has nobody to share with.
  */
 #ifndef STORE_NODE_H
 #define STORE_NODE_H

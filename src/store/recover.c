@@ -1,7 +1,7 @@
 /*
- * recover: see recover.h for the rules and format.h for what a crash may leave. Runs once, before any thread; main thread. Reads whole
- * segments into one mapped buffer, so that every question about a segment (what comes later, what is the last byte that is not zero)
- * is a look at memory.
+ * recover: see recover.h for the rules and format.h for what a crash may leave. Runs once, before
+ * any thread; main thread. Reads whole segments into one mapped buffer, so that every question
+ * about a segment (what comes later, what is the last byte that is not zero) is a look at memory.
  */
 #include "store/recover.h"
 
@@ -16,7 +16,8 @@
 #include "core/mem.h"
 
 #define PROBE_BYTES   (2u * STORE_BLOCK_BYTES) /* segment header and first batch header */
-#define HISTORY_COUNT 4u /* a later segment may repeat at most STORE_WRITES_IN_FLIGHT_MAX batches */
+#define HISTORY_COUNT 4u /* a later segment may repeat at most STORE_WRITES_IN_FLIGHT_MAX batches  \
+                          */
 
 /* One segment file, as its first two blocks show it. */
 struct found {
@@ -71,7 +72,9 @@ static void tell(struct recovery *recovery, const char *format, ...)
     va_end(args);
 }
 
-/* ---- what is there ---------------------------------------------------------------------------------------------------------------- */
+/* ---- what is there
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 struct listing {
     struct recovery *recovery;
@@ -180,7 +183,8 @@ static bool header_is_ours(const struct found *found, const struct batch_header 
     return header->segment_id == found->header.segment_id && header->salt == found->header.salt;
 }
 
-/* The first two blocks. A damaged segment header is put together again from the first batch, which repeats what matters. */
+/* The first two blocks. A damaged segment header is put together again from the first batch, which
+ * repeats what matters. */
 static int probe(struct recovery *recovery, struct found *found, struct err *err)
 {
     struct file file;
@@ -197,7 +201,8 @@ static int probe(struct recovery *recovery, struct found *found, struct err *err
     r = segment_header_decode(&found->header, recovery->buffer, &why);
     int first = batch_header_decode(&found->first, recovery->buffer + STORE_BLOCK_BYTES, NULL);
     if (r == ERR_VERSION || first == ERR_VERSION) {
-        return err_set(err, ERR_VERSION, "recover segment %" PRIu64 ": written by a newer version", found->id);
+        return err_set(err, ERR_VERSION, "recover segment %" PRIu64 ": written by a newer version",
+                       found->id);
     }
     found->has_header = r == 0 && found->header.segment_id == found->id;
     if (!found->has_header) {
@@ -210,11 +215,15 @@ static int probe(struct recovery *recovery, struct found *found, struct err *err
     return 0;
 }
 
-/* ---- one batch ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- one batch
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
-static bool header_at(const struct recovery *recovery, const struct found *found, uint64_t offset, struct batch_header *header)
+static bool header_at(const struct recovery *recovery, const struct found *found, uint64_t offset,
+                      struct batch_header *header)
 {
-    return batch_header_decode(header, recovery->buffer + offset, NULL) == 0 && header_is_ours(found, header);
+    return batch_header_decode(header, recovery->buffer + offset, NULL) == 0 &&
+           header_is_ours(found, header);
 }
 
 static bool records_fill(const struct batch_header *header, const uint8_t *payload)
@@ -222,7 +231,8 @@ static bool records_fill(const struct batch_header *header, const uint8_t *paylo
     uint64_t offset = 0;
     for (uint32_t i = 0; i < header->record_count; i++) {
         struct record record;
-        int64_t n = record_decode(&record, (struct slice){payload + offset, header->payload_bytes - offset}, NULL);
+        int64_t n = record_decode(
+            &record, (struct slice){payload + offset, header->payload_bytes - offset}, NULL);
         if (n <= 0) {
             return false;
         }
@@ -231,13 +241,16 @@ static bool records_fill(const struct batch_header *header, const uint8_t *paylo
     return offset == header->payload_bytes;
 }
 
-static bool batch_at(const struct recovery *recovery, const struct found *found, uint64_t offset, struct batch_header *header)
+static bool batch_at(const struct recovery *recovery, const struct found *found, uint64_t offset,
+                     struct batch_header *header)
 {
-    if (!header_at(recovery, found, offset, header) || batch_file_bytes(header->payload_bytes) > found->bytes - offset) {
+    if (!header_at(recovery, found, offset, header) ||
+        batch_file_bytes(header->payload_bytes) > found->bytes - offset) {
         return false;
     }
     const uint8_t *payload = recovery->buffer + offset + BATCH_HEADER_BYTES;
-    return crc32c(0, payload, header->payload_bytes) == header->payload_crc && records_fill(header, payload);
+    return crc32c(0, payload, header->payload_bytes) == header->payload_crc &&
+           records_fill(header, payload);
 }
 
 static bool continues(const struct point *point, const struct batch_header *header)
@@ -246,10 +259,12 @@ static bool continues(const struct point *point, const struct batch_header *head
            (!point->is_crc_known || header->previous_crc == point->crc);
 }
 
-static void remember_record(struct recovery *recovery, const struct batch_header *header, const struct record *record, uint64_t lsn)
+static void remember_record(struct recovery *recovery, const struct batch_header *header,
+                            const struct record *record, uint64_t lsn)
 {
     struct dedup *dedup = recovery->options->dedup;
-    struct dedup_entry entry = {.first_lsn = lsn, .seen_at_ns = header->built_at_ns, .id = record->id};
+    struct dedup_entry entry = {
+        .first_lsn = lsn, .seen_at_ns = header->built_at_ns, .id = record->id};
     struct slice key;
     if (meta_find_dedup_key(&key, record->meta) == 1) {
         entry.print = dedup_fingerprint(dedup, DEDUP_RECORD(record->kind), key);
@@ -265,19 +280,22 @@ static void remember_record(struct recovery *recovery, const struct batch_header
         entry.rejected = receipt.rejected;
         entry.form = receipt.form;
         memcpy(entry.body_digest, receipt.body_digest, sizeof entry.body_digest);
-        if (dedup_find(dedup, entry.print, recovery->now_ns) == NULL && receipt.errors.bytes <= OUTCOME_ERRORS_BYTES_MAX) {
+        if (dedup_find(dedup, entry.print, recovery->now_ns) == NULL &&
+            receipt.errors.bytes <= OUTCOME_ERRORS_BYTES_MAX) {
             dedup_insert(dedup, &entry, receipt.errors);
             recovery->report->keys_rebuilt++;
         }
     }
 }
 
-static void remember_keys(struct recovery *recovery, const struct batch_header *header, const uint8_t *payload)
+static void remember_keys(struct recovery *recovery, const struct batch_header *header,
+                          const uint8_t *payload)
 {
     uint64_t offset = 0;
     for (uint32_t i = 0; i < header->record_count; i++) {
         struct record record;
-        int64_t n = record_decode(&record, (struct slice){payload + offset, header->payload_bytes - offset}, NULL);
+        int64_t n = record_decode(
+            &record, (struct slice){payload + offset, header->payload_bytes - offset}, NULL);
         ASSERT(n > 0); /* batch_at has looked at the same bytes */
         if (record.meta.bytes > 0) {
             remember_record(recovery, header, &record, header->first_lsn + i);
@@ -296,14 +314,17 @@ static void accept(struct recovery *recovery, const struct batch_header *header,
     recovery->history[recovery->history_count % HISTORY_COUNT] = recovery->point;
     recovery->history_count++;
     recovery->durable_lsn = u64_max(recovery->durable_lsn, header->durable_lsn);
-    bool is_fresh = recovery->now_ns < header->built_at_ns ||
-                    (uint64_t)(recovery->now_ns - header->built_at_ns) <= recovery->options->dedup_ttl_ns;
+    bool is_fresh =
+        recovery->now_ns < header->built_at_ns ||
+        (uint64_t)(recovery->now_ns - header->built_at_ns) <= recovery->options->dedup_ttl_ns;
     if ((header->flags & BATCH_KEYED) != 0 && is_fresh) {
         remember_keys(recovery, header, recovery->buffer + offset + BATCH_HEADER_BYTES);
     }
 }
 
-/* ---- one segment -------------------------------------------------------------------------------------------------------------------- */
+/* ---- one segment
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 /* What lies behind an invalid batch. */
 struct beyond {
@@ -320,7 +341,8 @@ static bool is_zero(const uint8_t *data, uint64_t bytes)
     return bytes == 0 || (data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0);
 }
 
-static void look_beyond(const struct recovery *recovery, const struct found *found, uint64_t offset, struct beyond *beyond)
+static void look_beyond(const struct recovery *recovery, const struct found *found, uint64_t offset,
+                        struct beyond *beyond)
 {
     *beyond = (struct beyond){.dirty_end = offset};
     for (uint64_t at = offset; at + STORE_BLOCK_BYTES <= found->bytes; at += STORE_BLOCK_BYTES) {
@@ -334,7 +356,8 @@ static void look_beyond(const struct recovery *recovery, const struct found *fou
         }
         beyond->durable_lsn = u64_max(beyond->durable_lsn, header.durable_lsn);
         beyond->seq_max = u64_max(beyond->seq_max, header.batch_seq);
-        bool is_later = header.batch_seq > recovery->point.seq && header.first_lsn > recovery->point.lsn;
+        bool is_later =
+            header.batch_seq > recovery->point.seq && header.first_lsn > recovery->point.lsn;
         if (at > offset && is_later && batch_at(recovery, found, at, &header)) {
             beyond->batch_count++;
             if (beyond->next_offset == 0) {
@@ -346,22 +369,27 @@ static void look_beyond(const struct recovery *recovery, const struct found *fou
 }
 
 /* Goes on at a batch behind a gap: what is missing between is counted as lost. */
-static void skip_to(struct recovery *recovery, const struct found *found, uint64_t offset, const struct batch_header *next)
+static void skip_to(struct recovery *recovery, const struct found *found, uint64_t offset,
+                    const struct batch_header *next)
 {
     struct recovery_report *report = recovery->report;
     uint64_t batches = next->batch_seq - recovery->point.seq - 1;
     uint64_t lsns = next->first_lsn - recovery->point.lsn - 1;
     report->corrupt_batches += u64_max(batches, 1);
     report->corrupt_lsn_count += lsns;
-    tell(recovery, "segment %" PRIu64 " offset %" PRIu64 ": corrupt, %" PRIu64 " LSNs from %" PRIu64 " are lost\n", found->id,
-         offset, lsns, recovery->point.lsn + 1);
+    tell(recovery,
+         "segment %" PRIu64 " offset %" PRIu64 ": corrupt, %" PRIu64 " LSNs from %" PRIu64
+         " are lost\n",
+         found->id, offset, lsns, recovery->point.lsn + 1);
     recovery->point.seq = next->batch_seq - 1;
     recovery->point.lsn = next->first_lsn - 1;
     recovery->point.is_crc_known = false;
 }
 
-/* The first batch of a segment: it continues, or repeats the last batches of a segment that failed, or follows a gap. */
-static void align_start(struct recovery *recovery, const struct found *found, const struct batch_header *first)
+/* The first batch of a segment: it continues, or repeats the last batches of a segment that failed,
+ * or follows a gap. */
+static void align_start(struct recovery *recovery, const struct found *found,
+                        const struct batch_header *first)
 {
     struct point *point = &recovery->point;
     if (!recovery->is_started) {
@@ -377,7 +405,8 @@ static void align_start(struct recovery *recovery, const struct found *found, co
         return;
     }
     for (uint64_t i = 0; i < u64_min(recovery->history_count, HISTORY_COUNT); i++) {
-        const struct point *past = &recovery->history[(recovery->history_count - 1 - i) % HISTORY_COUNT];
+        const struct point *past =
+            &recovery->history[(recovery->history_count - 1 - i) % HISTORY_COUNT];
         if (past->seq + 1 == first->batch_seq) {
             *point = *past; /* the later one wins */
             dedup_take_back(recovery->options->dedup, first->first_lsn);
@@ -388,9 +417,10 @@ static void align_start(struct recovery *recovery, const struct found *found, co
     dedup_take_back(recovery->options->dedup, first->first_lsn);
 }
 
-/* An invalid batch at offset. Returns where to go on, 0: the segment (for the last: the log) ends here. */
-static uint64_t judge(struct recovery *recovery, const struct found *found, uint64_t offset, const struct found *next, bool is_last,
-                      struct beyond *beyond)
+/* An invalid batch at offset. Returns where to go on, 0: the segment (for the last: the log) ends
+ * here. */
+static uint64_t judge(struct recovery *recovery, const struct found *found, uint64_t offset,
+                      const struct found *next, bool is_last, struct beyond *beyond)
 {
     look_beyond(recovery, found, offset, beyond);
     uint64_t durable = u64_max(recovery->durable_lsn, beyond->durable_lsn);
@@ -403,39 +433,46 @@ static uint64_t judge(struct recovery *recovery, const struct found *found, uint
         skip_to(recovery, found, offset, &beyond->next);
         return beyond->next_offset;
     }
-    if (is_last) { /* proven loss at the very end: nothing after it shows where LSNs may go on but D itself */
-        struct batch_header after = {.batch_seq = u64_max(beyond->seq_max, recovery->point.seq + 1) + 1, .first_lsn = durable + 1};
+    if (is_last) { /* proven loss at the very end: nothing after it shows where LSNs may go on but D
+                      itself */
+        struct batch_header after = {.batch_seq =
+                                         u64_max(beyond->seq_max, recovery->point.seq + 1) + 1,
+                                     .first_lsn = durable + 1};
         skip_to(recovery, found, offset, &after);
         recovery->is_tail_damaged = true;
     }
     return 0; /* the next segment's first batch shows what is missing */
 }
 
-/* Where the walk begins in a segment whose first batch is damaged and whose predecessor is not known: at the first valid batch. Only
- * the very first segment is known to begin at LSN 1. */
+/* Where the walk begins in a segment whose first batch is damaged and whose predecessor is not
+ * known: at the first valid batch. Only the very first segment is known to begin at LSN 1. */
 static uint64_t begin_blind(struct recovery *recovery, const struct found *found)
 {
     recovery->is_started = true;
     recovery->point = (struct point){.is_crc_known = true};
     struct batch_header header;
-    for (uint64_t at = STORE_BLOCK_BYTES; found->id != 1 && at + STORE_BLOCK_BYTES <= found->bytes; at += STORE_BLOCK_BYTES) {
+    for (uint64_t at = STORE_BLOCK_BYTES; found->id != 1 && at + STORE_BLOCK_BYTES <= found->bytes;
+         at += STORE_BLOCK_BYTES) {
         if (batch_at(recovery, found, at, &header)) {
             recovery->report->corrupt_batches++;
-            tell(recovery, "segment %" PRIu64 " offset %u: first batch corrupt\n", found->id, STORE_BLOCK_BYTES);
-            recovery->point = (struct point){.seq = header.batch_seq - 1, .lsn = header.first_lsn - 1};
+            tell(recovery, "segment %" PRIu64 " offset %u: first batch corrupt\n", found->id,
+                 STORE_BLOCK_BYTES);
+            recovery->point =
+                (struct point){.seq = header.batch_seq - 1, .lsn = header.first_lsn - 1};
             return at;
         }
     }
     return STORE_BLOCK_BYTES;
 }
 
-static void walk_segment(struct recovery *recovery, struct found *found, const struct found *next, bool is_last,
-                         struct beyond *beyond)
+static void walk_segment(struct recovery *recovery, struct found *found, const struct found *next,
+                         bool is_last, struct beyond *beyond)
 {
     uint64_t offset = STORE_BLOCK_BYTES;
     struct batch_header header;
     *beyond = (struct beyond){.dirty_end = found->bytes};
-    /* A torn first batch supersedes nothing: only a whole one may wind back what an earlier segment holds. */
+    /* A torn first batch supersedes nothing: only a whole one may wind back what an earlier segment
+     * holds. */
     bool is_first_whole = found->has_first && batch_at(recovery, found, offset, &header);
     if (is_first_whole || (found->has_first && !recovery->is_started)) {
         align_start(recovery, found, &found->first);
@@ -457,11 +494,14 @@ static void walk_segment(struct recovery *recovery, struct found *found, const s
     recovery->end = offset;
 }
 
-/* ---- the whole log ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the whole log
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
-/* Keys in k are the only reason to read an old segment: skip it when the next one's first header names no key as new as its first
- * LSN, or when everything in it is older than the TTL. */
-static bool may_hold_keys(const struct recovery *recovery, const struct found *found, const struct found *next)
+/* Keys in k are the only reason to read an old segment: skip it when the next one's first header
+ * names no key as new as its first LSN, or when everything in it is older than the TTL. */
+static bool may_hold_keys(const struct recovery *recovery, const struct found *found,
+                          const struct found *next)
 {
     if (!found->has_first || !next->has_first) {
         return true;
@@ -477,12 +517,14 @@ static void choose_walk(struct recovery *recovery, size_t used_count)
     for (size_t i = used_count; i-- > 0;) {
         struct found *found = &recovery->found[i];
         bool is_last = i + 1 == used_count;
-        found->must_walk = is_last || budget >= found->bytes || may_hold_keys(recovery, found, &recovery->found[i + 1]);
+        found->must_walk = is_last || budget >= found->bytes ||
+                           may_hold_keys(recovery, found, &recovery->found[i + 1]);
         budget -= u64_min(budget, found->bytes);
     }
 }
 
-/* Empties the file behind the cut, so that nothing of the torn flight can ever be taken for a continuation. */
+/* Empties the file behind the cut, so that nothing of the torn flight can ever be taken for a
+ * continuation. */
 static int zero_window(struct recovery *recovery, struct file file, uint64_t from, uint64_t to)
 {
     struct file_io *io = recovery->io;
@@ -495,11 +537,11 @@ static int zero_window(struct recovery *recovery, struct file file, uint64_t fro
     return r < 0 ? r : io->ops->sync(io, file);
 }
 
-static void open_active(struct recovery *recovery, const struct found *found, const struct beyond *beyond,
-                        struct recovered *recovered)
+static void open_active(struct recovery *recovery, const struct found *found,
+                        const struct beyond *beyond, struct recovered *recovered)
 {
-    bool is_fit = found->has_header && !found->is_header_damaged && !recovery->has_read_error && !recovery->is_tail_damaged &&
-                  found->header.file_bytes == found->bytes;
+    bool is_fit = found->has_header && !found->is_header_damaged && !recovery->has_read_error &&
+                  !recovery->is_tail_damaged && found->header.file_bytes == found->bytes;
     if (!is_fit) {
         return;
     }
@@ -517,12 +559,15 @@ static void open_active(struct recovery *recovery, const struct found *found, co
     if (dirty_end > recovery->end) {
         recovery->report->torn_batches_cut += 1 + beyond->batch_count;
         recovery->report->torn_bytes_cut += dirty_end - recovery->end;
-        tell(recovery, "segment %" PRIu64 " offset %" PRIu64 ": torn tail of %" PRIu64 " bytes cut, never acknowledged\n",
+        tell(recovery,
+             "segment %" PRIu64 " offset %" PRIu64 ": torn tail of %" PRIu64
+             " bytes cut, never acknowledged\n",
              found->id, recovery->end, dirty_end - recovery->end);
     }
     int r = zero_window(recovery, active->file, recovery->end, dirty_end);
     if (r < 0) {
-        tell(recovery, "segment %" PRIu64 ": not appended to: zero the tail: %s\n", found->id, err_name(r));
+        tell(recovery, "segment %" PRIu64 ": not appended to: zero the tail: %s\n", found->id,
+             err_name(r));
         segment_close(active, recovery->io);
     }
 }
@@ -547,14 +592,16 @@ static void set_aside(struct recovery *recovery, struct found *found)
     (void)snprintf(aside, sizeof aside, SEGMENT_DIR "/%016" PRIx64 ".bad", found->id);
     (void)recovery->io->ops->rename(recovery->io, name, aside);
     recovery->report->corrupt_batches++;
-    tell(recovery, "segment %" PRIu64 ": header and first batch unreadable, set aside as %s\n", found->id, aside);
+    tell(recovery, "segment %" PRIu64 ": header and first batch unreadable, set aside as %s\n",
+         found->id, aside);
 }
 
 /* True when some batch in the buffer is valid: then the segment belongs to the log. */
 static bool has_any_batch(const struct recovery *recovery, const struct found *found)
 {
     struct batch_header header;
-    for (uint64_t at = STORE_BLOCK_BYTES; at + STORE_BLOCK_BYTES <= found->bytes; at += STORE_BLOCK_BYTES) {
+    for (uint64_t at = STORE_BLOCK_BYTES; at + STORE_BLOCK_BYTES <= found->bytes;
+         at += STORE_BLOCK_BYTES) {
         if (header_at(recovery, found, at, &header)) {
             return true;
         }
@@ -569,7 +616,8 @@ static int load(struct recovery *recovery, const struct found *found, struct err
     if (r < 0) {
         return err_set(err, r, "recover segment %" PRIu64 ": open: %s", found->id, err_name(r));
     }
-    r = recovery->io->ops->sync(recovery->io, file); /* what is read below must not vanish after it has been trusted */
+    r = recovery->io->ops->sync(
+        recovery->io, file); /* what is read below must not vanish after it has been trusted */
     if (r < 0) {
         tell(recovery, "segment %" PRIu64 ": sync: %s\n", found->id, err_name(r));
         r = 0;
@@ -579,7 +627,8 @@ static int load(struct recovery *recovery, const struct found *found, struct err
     return r;
 }
 
-/* From the end: segments without a single valid batch are spares or rubbish. Returns how many are used. */
+/* From the end: segments without a single valid batch are spares or rubbish. Returns how many are
+ * used. */
 static int count_used(struct recovery *recovery, size_t *used_count, struct err *err)
 {
     size_t used = recovery->found_count;
@@ -600,8 +649,10 @@ static int count_used(struct recovery *recovery, size_t *used_count, struct err 
     return 0;
 }
 
-/* Spares must follow each other and the last used segment, be all zero and of the wanted size. Everything else behind the log goes. */
-static int take_spares(struct recovery *recovery, size_t used_count, struct recovered *recovered, struct err *err)
+/* Spares must follow each other and the last used segment, be all zero and of the wanted size.
+ * Everything else behind the log goes. */
+static int take_spares(struct recovery *recovery, size_t used_count, struct recovered *recovered,
+                       struct err *err)
 {
     for (size_t i = used_count; i < recovery->found_count; i++) {
         struct found *found = &recovery->found[i];
@@ -609,10 +660,13 @@ static int take_spares(struct recovery *recovery, size_t used_count, struct reco
         if (r < 0) {
             return r;
         }
-        bool is_empty = is_zero(recovery->buffer + STORE_BLOCK_BYTES, found->bytes - u64_min(STORE_BLOCK_BYTES, found->bytes));
+        bool is_empty = is_zero(recovery->buffer + STORE_BLOCK_BYTES,
+                                found->bytes - u64_min(STORE_BLOCK_BYTES, found->bytes));
         bool is_whole = found->has_header && found->header.file_bytes == found->bytes &&
-                        found->bytes == recovery->options->segment_bytes && !recovery->has_read_error;
-        bool is_next = found->id == recovered->segment_id_next && recovered->spare_count < KEEPER_READY_MAX;
+                        found->bytes == recovery->options->segment_bytes &&
+                        !recovery->has_read_error;
+        bool is_next =
+            found->id == recovered->segment_id_next && recovered->spare_count < KEEPER_READY_MAX;
         struct segment *spare = &recovered->spares[recovered->spare_count];
         if (is_empty && is_whole && is_next &&
             segment_open(spare, recovery->io, &found->header, SEGMENT_PREPARED, NULL) == 0) {
@@ -632,7 +686,8 @@ static int take_spares(struct recovery *recovery, size_t used_count, struct reco
     return r < 0 ? err_set(err, r, "recover: sync " SEGMENT_DIR ": %s", err_name(r)) : 0;
 }
 
-static int walk_used(struct recovery *recovery, size_t used_count, struct recovered *recovered, struct err *err)
+static int walk_used(struct recovery *recovery, size_t used_count, struct recovered *recovered,
+                     struct err *err)
 {
     choose_walk(recovery, used_count);
     struct beyond beyond = {0};
@@ -640,7 +695,8 @@ static int walk_used(struct recovery *recovery, size_t used_count, struct recove
         struct found *found = &recovery->found[i];
         bool is_last = i + 1 == used_count;
         if (!found->must_walk) {
-            recovery->is_started = false; /* its last batch is not known: the next first batch is taken as it is */
+            recovery->is_started =
+                false; /* its last batch is not known: the next first batch is taken as it is */
             continue;
         }
         if (found->is_header_damaged) {
@@ -653,7 +709,8 @@ static int walk_used(struct recovery *recovery, size_t used_count, struct recove
         }
         walk_segment(recovery, found, is_last ? NULL : &recovery->found[i + 1], is_last, &beyond);
         if (is_last) {
-            if (recovery->options->on_corruption == ON_CORRUPTION_REFUSE && recovery->report->corrupt_batches > 0) {
+            if (recovery->options->on_corruption == ON_CORRUPTION_REFUSE &&
+                recovery->report->corrupt_batches > 0) {
                 return err_set(err, ERR_CORRUPT, "recover: %s", recovery->report->text);
             }
             open_active(recovery, found, &beyond, recovered);
@@ -684,7 +741,9 @@ static int probe_all(struct recovery *recovery, struct recovered *recovered, str
     }
     recovery->buffer_bytes = largest;
     recovery->buffer = mem_map(largest);
-    return recovery->buffer == NULL ? err_set(err, -ENOMEM, "recover: map %" PRIu64 " bytes", largest) : 0;
+    return recovery->buffer == NULL
+               ? err_set(err, -ENOMEM, "recover: map %" PRIu64 " bytes", largest)
+               : 0;
 }
 
 static int recover_all(struct recovery *recovery, struct recovered *recovered, struct err *err)
@@ -703,13 +762,14 @@ static int recover_all(struct recovery *recovery, struct recovered *recovered, s
     return r;
 }
 
-int recover_run(struct recovered *recovered, const struct recover_options *options, struct recovery_report *report,
-                struct err *err)
+int recover_run(struct recovered *recovered, const struct recover_options *options,
+                struct recovery_report *report, struct err *err)
 {
     struct file_io *io = options->io;
     uint64_t begun_at_ns = io->ops->mono_ns(io);
     *recovered = (struct recovered){.segment_id_next = 1};
-    struct recovery recovery = {.options = options, .io = io, .report = report, .now_ns = io->ops->real_ns(io)};
+    struct recovery recovery = {
+        .options = options, .io = io, .report = report, .now_ns = io->ops->real_ns(io)};
     int r = recover_all(&recovery, recovered, err);
     struct journal_start *start = &recovered->start;
     start->batch_seq = recovery.point.seq;

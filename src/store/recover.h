@@ -1,15 +1,16 @@
 /*
- * recover: what a crash left, made into a log that can be appended to (format.h: "what a crash may leave"; design: promise 7). Runs once,
- * in store_open, before any thread. Blocking.
+ * recover: what a crash left, made into a log that can be appended to (format.h: "what a crash may
+ * leave"; design: promise 7). Runs once, in store_open, before any thread. Blocking.
  *
- * Segments are walked in the order of their ids. The last RECOVER_WALK_BYTES, and every older segment that may hold keys younger
- * than the TTL, are read and checked in full; of the rest only headers are read (`sluice verify` reads everything).
- *   invalid at or below D     corruption: counted and reported, left where it is, the walk goes on behind it
- *   invalid above D           the end. In the last segment everything behind it is zeroed and synced before the first append; in an
- *                             earlier one (sealed after an I/O error) it is simply not part of the log
- *   same batch_seq again      in a later segment: the later one wins
- *   empty last segments       spares: kept when all zero, else removed (a torn first batch)
- * Fails only when the disk cannot be listed or read at all, on a newer format, or on corruption with ON_CORRUPTION_REFUSE.
+ * Segments are walked in the order of their ids. The last RECOVER_WALK_BYTES, and every older
+ * segment that may hold keys younger than the TTL, are read and checked in full; of the rest only
+ * headers are read (`sluice verify` reads everything). invalid at or below D     corruption:
+ * counted and reported, left where it is, the walk goes on behind it invalid above D           the
+ * end. In the last segment everything behind it is zeroed and synced before the first append; in an
+ *                             earlier one (sealed after an I/O error) it is simply not part of the
+ * log same batch_seq again      in a later segment: the later one wins empty last segments spares:
+ * kept when all zero, else removed (a torn first batch) Fails only when the disk cannot be listed
+ * or read at all, on a newer format, or on corruption with ON_CORRUPTION_REFUSE.
  */
 #ifndef STORE_RECOVER_H
 #define STORE_RECOVER_H
@@ -40,7 +41,7 @@ struct recovered {
     struct ulid node;
 };
 
-int recover_run(struct recovered *recovered, const struct recover_options *options, struct recovery_report *report,
-                struct err *err) MUST_USE;
+int recover_run(struct recovered *recovered, const struct recover_options *options,
+                struct recovery_report *report, struct err *err) MUST_USE;
 
 #endif

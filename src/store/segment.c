@@ -1,6 +1,7 @@
 /*
- * segment: making and opening the log's files; see segment.h for the order of steps and why a .seg name is always trustworthy.
- * Called by the keeper (prepare), by recovery (open) and by the writer (move, room). Every failure names its step.
+ * segment: making and opening the log's files; see segment.h for the order of steps and why a .seg
+ * name is always trustworthy. Called by the keeper (prepare), by recovery (open) and by the writer
+ * (move, room). Every failure names its step.
  */
 #include "store/segment.h"
 
@@ -89,7 +90,8 @@ uint64_t segment_payload_max(uint64_t file_bytes)
     return file_bytes - STORE_BLOCK_BYTES - SEGMENT_MARK_BYTES - BATCH_HEADER_BYTES;
 }
 
-/* A segment's salt makes batches of another use of the same blocks invalid, so it must not repeat. */
+/* A segment's salt makes batches of another use of the same blocks invalid, so it must not repeat.
+ */
 static uint64_t fresh_salt(void)
 {
     uint64_t salt = 0;
@@ -100,8 +102,10 @@ static uint64_t fresh_salt(void)
     return salt;
 }
 
-/* Writes zeroes over the whole file, so that later commits change no metadata. Stops early when the writer waits. */
-static int zero_fill(struct segment *segment, struct file_io *io, const struct segment_options *options, struct err *err)
+/* Writes zeroes over the whole file, so that later commits change no metadata. Stops early when the
+ * writer waits. */
+static int zero_fill(struct segment *segment, struct file_io *io,
+                     const struct segment_options *options, struct err *err)
 {
     for (uint64_t at = STORE_BLOCK_BYTES; at < segment->file_bytes; at += SEGMENT_CHUNK_BYTES) {
         /* relaxed: a hint; seen one chunk late it costs one chunk. */
@@ -119,7 +123,8 @@ static int zero_fill(struct segment *segment, struct file_io *io, const struct s
     return 0;
 }
 
-static int fill(struct segment *segment, struct file_io *io, const struct segment_options *options, struct err *err)
+static int fill(struct segment *segment, struct file_io *io, const struct segment_options *options,
+                struct err *err)
 {
     int r = io->ops->allocate(io, segment->file, segment->file_bytes);
     if (r < 0) {
@@ -129,8 +134,10 @@ static int fill(struct segment *segment, struct file_io *io, const struct segmen
     if (r < 0) {
         return r;
     }
-    struct segment_header header = {
-        .segment_id = segment->id, .salt = segment->salt, .node = options->node, .file_bytes = segment->file_bytes};
+    struct segment_header header = {.segment_id = segment->id,
+                                    .salt = segment->salt,
+                                    .node = options->node,
+                                    .file_bytes = segment->file_bytes};
     segment_header_encode(options->block, &header);
     r = io->ops->write(io, segment->file, options->block, STORE_BLOCK_BYTES, 0, true);
     if (r < 0) {
@@ -140,7 +147,8 @@ static int fill(struct segment *segment, struct file_io *io, const struct segmen
     return r < 0 ? err_set(err, r, "sync: %s", err_name(r)) : 0;
 }
 
-static int publish_name(struct file_io *io, const char *temporary, const char *name, struct err *err)
+static int publish_name(struct file_io *io, const char *temporary, const char *name,
+                        struct err *err)
 {
     int r = io->ops->rename(io, temporary, name);
     if (r < 0) {
@@ -154,7 +162,8 @@ static int publish_name(struct file_io *io, const char *temporary, const char *n
     return 0;
 }
 
-int segment_prepare(struct segment *segment, struct file_io *io, const struct segment_options *options, struct err *err)
+int segment_prepare(struct segment *segment, struct file_io *io,
+                    const struct segment_options *options, struct err *err)
 {
     ASSERT(options->file_bytes >= SEGMENT_BYTES_MIN);
     ASSERT(options->file_bytes % STORE_BLOCK_BYTES == 0);
@@ -162,8 +171,10 @@ int segment_prepare(struct segment *segment, struct file_io *io, const struct se
     char name[SEGMENT_NAME_BYTES];
     name_format(temporary, options->id, "tmp");
     segment_name(name, options->id);
-    *segment = (struct segment){
-        .id = options->id, .salt = fresh_salt(), .file_bytes = options->file_bytes, .end = STORE_BLOCK_BYTES};
+    *segment = (struct segment){.id = options->id,
+                                .salt = fresh_salt(),
+                                .file_bytes = options->file_bytes,
+                                .end = STORE_BLOCK_BYTES};
     int r = io->ops->open(io, temporary, FILE_OPEN_CREATE | FILE_OPEN_DIRECT, &segment->file);
     if (r < 0) {
         return err_set(err, r, "prepare segment %" PRIu64 ": create: %s", options->id, err_name(r));
@@ -186,8 +197,8 @@ remove_temporary:
     return err_wrap(err, r, "prepare segment %" PRIu64, options->id);
 }
 
-int segment_open(struct segment *segment, struct file_io *io, const struct segment_header *header, enum segment_state state,
-                 struct err *err)
+int segment_open(struct segment *segment, struct file_io *io, const struct segment_header *header,
+                 enum segment_state state, struct err *err)
 {
     char name[SEGMENT_NAME_BYTES];
     segment_name(name, header->segment_id);

@@ -1,7 +1,8 @@
 /*
- * store: the door: opens a data directory, wires keeper, journal and writer, starts and stops their threads. Start-up and stop
- * only; main thread. Order of opening: disk, lock, processed set, recovery, name, keeper, first segment, writer. Closing is the reverse.
- * Every failure undoes what was done, and names the step.
+ * store: the door: opens a data directory, wires keeper, journal and writer, starts and stops their
+ * threads. Start-up and stop only; main thread. Order of opening: disk, lock, processed set,
+ * recovery, name, keeper, first segment, writer. Closing is the reverse. Every failure undoes what
+ * was done, and names the step.
  */
 #include "store/store.h"
 
@@ -41,19 +42,24 @@ struct store {
 
 static int check_options(const struct store_options *options, struct err *err)
 {
-    if (options->segment_bytes < SEGMENT_BYTES_MIN || options->segment_bytes % STORE_BLOCK_BYTES != 0) {
-        return err_set(err, -EINVAL, "segment_bytes %" PRIu64 ": must be a multiple of %u and at least %u", options->segment_bytes,
-                       STORE_BLOCK_BYTES, SEGMENT_BYTES_MIN);
+    if (options->segment_bytes < SEGMENT_BYTES_MIN ||
+        options->segment_bytes % STORE_BLOCK_BYTES != 0) {
+        return err_set(err, -EINVAL,
+                       "segment_bytes %" PRIu64 ": must be a multiple of %u and at least %u",
+                       options->segment_bytes, STORE_BLOCK_BYTES, SEGMENT_BYTES_MIN);
     }
     if (options->segment_bytes > UINT32_MAX) {
-        return err_set(err, -EINVAL, "segment_bytes %" PRIu64 ": at most 4G", options->segment_bytes);
+        return err_set(err, -EINVAL, "segment_bytes %" PRIu64 ": at most 4G",
+                       options->segment_bytes);
     }
     if (options->shard_count == 0 || options->shard_count > STORE_SHARDS_MAX) {
-        return err_set(err, -EINVAL, "%u shards: 1 to %d are possible", options->shard_count, STORE_SHARDS_MAX);
+        return err_set(err, -EINVAL, "%u shards: 1 to %d are possible", options->shard_count,
+                       STORE_SHARDS_MAX);
     }
     if (!is_power_of_two(options->ring_bytes) || options->ring_bytes < STORE_BLOCK_BYTES) {
-        return err_set(err, -EINVAL, "ring_bytes %" PRIu64 ": must be a power of two of at least %u", options->ring_bytes,
-                       STORE_BLOCK_BYTES);
+        return err_set(err, -EINVAL,
+                       "ring_bytes %" PRIu64 ": must be a power of two of at least %u",
+                       options->ring_bytes, STORE_BLOCK_BYTES);
     }
     return options->batch_bytes == 0 ? err_set(err, -EINVAL, "batch_bytes must not be 0") : 0;
 }
@@ -64,19 +70,22 @@ static int open_disk(struct store *store, struct file_io *io, struct err *err)
     if (io != NULL) {
         return 0;
     }
-    int r = file_io_real_open(&store->io, store->options.data_dir, store->options.allow_volatile, err);
+    int r =
+        file_io_real_open(&store->io, store->options.data_dir, store->options.allow_volatile, err);
     if (r < 0) {
         return r;
     }
     store->owns_io = true;
     if (!file_io_real_is_direct(store->io)) {
-        LOG(LOGLINE_WARNING, "no_direct_io", "%s does not do direct I/O: commits go through the page cache and cost more",
+        LOG(LOGLINE_WARNING, "no_direct_io",
+            "%s does not do direct I/O: commits go through the page cache and cost more",
             store->options.data_dir);
     }
     return node_lock_take(&store->lock, store->options.data_dir, err);
 }
 
-/* The directory's name: its file, else what the log's headers say, else a new one. A damaged file is made again from the log. */
+/* The directory's name: its file, else what the log's headers say, else a new one. A damaged file
+ * is made again from the log. */
 static int open_node(struct store *store, const struct recovered *recovered, struct err *err)
 {
     struct err why = {0};
@@ -131,7 +140,8 @@ static int open_keeper(struct store *store, struct recovered *recovered, struct 
         ASSERT(is_added);
         recovered->spares[i].state = SEGMENT_NONE; /* handed over */
     }
-    bool needs_segment = recovered->start.active.state == SEGMENT_NONE && recovered->spare_count == 0;
+    bool needs_segment =
+        recovered->start.active.state == SEGMENT_NONE && recovered->spare_count == 0;
     struct err why = {0};
     if (needs_segment && keeper_prepare_one(&store->keeper, &why) < 0) {
         /* The start still succeeds: reads go on, and the keeper tries again (promise 7). */
@@ -158,7 +168,8 @@ static int open_writer(struct store *store, const struct recovered *recovered, s
                                      .start = recovered->start};
     store->has_writer = true;
     if (segment_payload_max(options.segment_bytes) < options.ring_bytes) {
-        LOG(LOGLINE_WARNING, "small_segments", "requests of more than %" PRIu64 " bytes do not fit into a segment",
+        LOG(LOGLINE_WARNING, "small_segments",
+            "requests of more than %" PRIu64 " bytes do not fit into a segment",
             segment_payload_max(options.segment_bytes));
     }
     return writer_init(&store->writer, &options, err);
@@ -190,8 +201,8 @@ static int open_log(struct store *store, struct recovery_report *report, struct 
     return open_writer(store, &recovered, err);
 }
 
-int store_open(struct store **out, const struct store_options *options, struct file_io *io, struct recovery_report *report,
-               struct err *err)
+int store_open(struct store **out, const struct store_options *options, struct file_io *io,
+               struct recovery_report *report, struct err *err)
 {
     int r = check_options(options, err);
     if (r < 0) {
@@ -208,11 +219,13 @@ int store_open(struct store **out, const struct store_options *options, struct f
     store->writer_park.fd = -1;
     r = open_disk(store, io, err);
     r = r < 0 ? r : park_init(&store->writer_park, err);
-    r = r < 0 ? r : dedup_open(&store->dedup, options->dedup_entries_max, options->dedup_ttl_ns, err);
+    r = r < 0 ? r
+              : dedup_open(&store->dedup, options->dedup_entries_max, options->dedup_ttl_ns, err);
     r = r < 0 ? r : open_log(store, report, err);
     if (r < 0) {
         store_close(store);
-        return err_wrap(err, r, "open store %s", options->data_dir == NULL ? "" : options->data_dir);
+        return err_wrap(err, r, "open store %s",
+                        options->data_dir == NULL ? "" : options->data_dir);
     }
     *out = store;
     return 0;
@@ -304,7 +317,8 @@ void store_stop(struct store *store)
 
 bool store_is_finished(const struct store *store)
 {
-    return !store->is_started || (agent_is_finished(&store->writer_agent) && agent_is_finished(&store->keeper_agent));
+    return !store->is_started ||
+           (agent_is_finished(&store->writer_agent) && agent_is_finished(&store->keeper_agent));
 }
 
 void store_close(struct store *store)
@@ -315,7 +329,8 @@ void store_close(struct store *store)
         agent_join(&store->keeper_agent);
     }
     if (store->is_single) {
-        store->io->ops->writer_stop(store->io); /* nothing of ours may be in flight when its memory goes */
+        store->io->ops->writer_stop(
+            store->io); /* nothing of ours may be in flight when its memory goes */
     }
     if (store->has_writer) {
         writer_close(&store->writer);
@@ -349,7 +364,8 @@ uint64_t store_writer_heartbeat_ns(const struct store *store)
 
 uint64_t store_keeper_heartbeat_ns(const struct store *store)
 {
-    return atomic_load_explicit(&store->keeper_agent.heartbeat_ns, memory_order_relaxed); /* relaxed: as above */
+    return atomic_load_explicit(&store->keeper_agent.heartbeat_ns,
+                                memory_order_relaxed); /* relaxed: as above */
 }
 
 struct ulid store_node(const struct store *store)

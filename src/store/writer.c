@@ -1,6 +1,7 @@
 /*
- * writer: one pass of everything that the log's owner does; see writer.h. Only this thread touches the journal, the processed set and
- * the consumer's side of the submit rings. Nothing here blocks but file_io's wait, and nothing allocates.
+ * writer: one pass of everything that the log's owner does; see writer.h. Only this thread touches
+ * the journal, the processed set and the consumer's side of the submit rings. Nothing here blocks
+ * but file_io's wait, and nothing allocates.
  */
 #include "store/writer.h"
 
@@ -12,17 +13,22 @@
 #include "core/mem.h"
 #include "store/keyed.h"
 
-#define RETRY_SLEEP_NS  (10 * NS_MS) /* waiting for a segment: the keeper wakes us; this is only the net below */
-#define STUCK_SLEEP_NS  NS_MS        /* waiting for a shard to read its acks: it does not wake us for that */
-#define RATE_WINDOW_NS  (100 * NS_MS)
-#define ACK_BYTES       (SPSC_FRAME_ALIGN + 16u) /* a frame of ack_durable or ack_failed */
-#define ROUNDS_MAX      1024u /* of the round-robin; each but the last moves at least one frame, the batch's size ends it sooner */
+#define RETRY_SLEEP_NS                                                                             \
+    (10 * NS_MS) /* waiting for a segment: the keeper wakes us; this is only the net below */
+#define STUCK_SLEEP_NS                                                                             \
+    NS_MS /* waiting for a shard to read its acks: it does not wake us for that */
+#define RATE_WINDOW_NS (100 * NS_MS)
+#define ACK_BYTES      (SPSC_FRAME_ALIGN + 16u) /* a frame of ack_durable or ack_failed */
+#define ROUNDS_MAX                                                                                 \
+    1024u /* of the round-robin; each but the last moves at least one frame, the batch's size ends \
+             it sooner */
 
 _Static_assert(sizeof(struct ack_durable) == 16, "ACK_BYTES counts on it");
 _Static_assert(sizeof(struct ack_failed) == 16, "ACK_BYTES counts on it");
 _Static_assert(WRITER_BULK_BYTES == COMMIT_BULK_BYTES, "a wake-up for bulk must be worth a write");
 
-/* relaxed, both: the writer is the only thread that writes these; a reader may be late by one pass. */
+/* relaxed, both: the writer is the only thread that writes these; a reader may be late by one pass.
+ */
 static void stat_set(_Atomic uint64_t *to, uint64_t value)
 {
     atomic_store_explicit(to, value, memory_order_relaxed);
@@ -53,7 +59,8 @@ int writer_init(struct writer *writer, const struct writer_options *options, str
                               .next_lsn = options->start.lsn + 1,
                               .keyed_lsn = options->start.keyed_lsn,
                               .needs_mark = options->start.lsn > 0};
-    uint64_t payload_max = segment_payload_max(options->segment_bytes) & ~(uint64_t)(RECORD_ALIGN - 1);
+    uint64_t payload_max =
+        segment_payload_max(options->segment_bytes) & ~(uint64_t)(RECORD_ALIGN - 1);
     writer->batch_bytes = u64_min(options->batch_bytes, payload_max);
     for (unsigned i = 0; i < options->shard_count; i++) {
         writer->shards[i].port = &options->ports[i];
@@ -66,8 +73,9 @@ int writer_init(struct writer *writer, const struct writer_options *options, str
     stat_set(&writer->status->next_lsn, writer->next_lsn);
     stat_set(&writer->status->durable_lsn, options->start.lsn);
     payload_max = u64_min(payload_max, u64_max(options->ring_bytes, writer->batch_bytes));
-    return journal_init(&writer->journal, options->io, options->keeper, options->status, &options->start, payload_max,
-                        writer->batch_bytes + BATCH_HEADER_BYTES, err);
+    return journal_init(&writer->journal, options->io, options->keeper, options->status,
+                        &options->start, payload_max, writer->batch_bytes + BATCH_HEADER_BYTES,
+                        err);
 }
 
 void writer_close(struct writer *writer)
@@ -80,7 +88,8 @@ void writer_close(struct writer *writer)
 
 void writer_stop(struct writer *writer)
 {
-    /* R22: every frame published before is drained before the writer finishes; pairs with A22 in is_stopping. */
+    /* R22: every frame published before is drained before the writer finishes; pairs with A22 in
+     * is_stopping. */
     atomic_store_explicit(&writer->stop, true, memory_order_release);
     (void)park_wake(writer->park, true);
 }
@@ -91,9 +100,12 @@ static bool is_stopping(const struct writer *writer)
     return atomic_load_explicit(&writer->stop, memory_order_acquire);
 }
 
-/* ---- telling the shards ------------------------------------------------------------------------------------------------------------ */
+/* ---- telling the shards
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
-static bool send_ack(struct writer_shard *shard, enum ack_type type, const void *ack, uint64_t bytes)
+static bool send_ack(struct writer_shard *shard, enum ack_type type, const void *ack,
+                     uint64_t bytes)
 {
     uint8_t *to = spsc_claim(&shard->port->acks, bytes);
     if (to == NULL) {
@@ -119,7 +131,8 @@ static bool tell_outcomes(struct writer *writer, struct batch *batch)
         memcpy(&head, from, sizeof head);
         struct writer_shard *shard = &writer->shards[head.shard];
         /* A request that failed has no outcome. */
-        if (batch->state == BATCH_WRITTEN && !send_ack(shard, ACK_OUTCOME, from + sizeof head, head.bytes)) {
+        if (batch->state == BATCH_WRITTEN &&
+            !send_ack(shard, ACK_OUTCOME, from + sizeof head, head.bytes)) {
             return false;
         }
         pay(shard, ack_frame_bytes(head.bytes));
@@ -186,13 +199,16 @@ static void publish_acks(struct writer *writer)
     }
 }
 
-/* Everything that became durable (or was given up) in order. A shard that does not read its acks holds the others' batches behind
- * its own, which is right: order is what they wait for; its acks ring was found to have room before its requests were taken. */
+/* Everything that became durable (or was given up) in order. A shard that does not read its acks
+ * holds the others' batches behind its own, which is right: order is what they wait for; its acks
+ * ring was found to have room before its requests were taken. */
 static void writer_publish(struct writer *writer, uint64_t now_ns)
 {
     bool is_any = false;
-    uint64_t durable_lsn = atomic_load_explicit(&writer->status->durable_lsn, memory_order_relaxed); /* relaxed: own */
-    for (struct batch *batch = journal_oldest(&writer->journal); batch != NULL; batch = journal_oldest(&writer->journal)) {
+    uint64_t durable_lsn =
+        atomic_load_explicit(&writer->status->durable_lsn, memory_order_relaxed); /* relaxed: own */
+    for (struct batch *batch = journal_oldest(&writer->journal); batch != NULL;
+         batch = journal_oldest(&writer->journal)) {
         is_any = true;
         if (!tell_outcomes(writer, batch) || !tell_runs(writer, batch)) {
             break;
@@ -207,14 +223,18 @@ static void writer_publish(struct writer *writer, uint64_t now_ns)
         return;
     }
     publish_acks(writer);
-    /* W1: who sees this LSN sees the acks and, on disk, the records up to it; pairs with the readers' acquire loads. */
+    /* W1: who sees this LSN sees the acks and, on disk, the records up to it; pairs with the
+     * readers' acquire loads. */
     atomic_store_explicit(&writer->status->durable_lsn, durable_lsn, memory_order_release);
     wake_shards(writer);
 }
 
-/* ---- draining the rings ------------------------------------------------------------------------------------------------------------- */
+/* ---- draining the rings
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
-/* Half of the ring: an empty ring may skip up to its other half to start again at its beginning (spsc.h). */
+/* Half of the ring: an empty ring may skip up to its other half to start again at its beginning
+ * (spsc.h). */
 static bool has_ack_room(struct writer_shard *shard, uint64_t bytes)
 {
     struct spsc *acks = &shard->port->acks;
@@ -226,14 +246,16 @@ static bool opens_run(const struct batch *batch, unsigned index)
     return batch->run_count == 0 || batch->runs[batch->run_count - 1].shard != index;
 }
 
-static bool fits(struct writer *writer, const struct batch *batch, unsigned index, const struct submit_header *header)
+static bool fits(struct writer *writer, const struct batch *batch, unsigned index,
+                 const struct submit_header *header)
 {
     struct writer_shard *shard = &writer->shards[index];
     bool is_within = batch->payload_bytes + header->records_bytes <= writer->batch_bytes;
     if (!is_within && batch->payload_bytes > 0) {
         return false;
     }
-    if (opens_run(batch, index) && (!batch_has_run_room(batch) || !has_ack_room(shard, ACK_BYTES))) {
+    if (opens_run(batch, index) &&
+        (!batch_has_run_room(batch) || !has_ack_room(shard, ACK_BYTES))) {
         return false;
     }
     if ((header->flags & SUBMIT_KEYED) == 0) {
@@ -243,7 +265,8 @@ static bool fits(struct writer *writer, const struct batch *batch, unsigned inde
     return batch_has_outcome_room(batch) && has_ack_room(shard, ACK_BYTES + outcome_max);
 }
 
-static void drain_keyed(struct writer *writer, struct batch *batch, unsigned index, const struct spsc_frame *frame)
+static void drain_keyed(struct writer *writer, struct batch *batch, unsigned index,
+                        const struct spsc_frame *frame)
 {
     const struct submit_header *header = (const void *)frame->payload;
     struct keyed_request request = {.batch = batch,
@@ -263,8 +286,10 @@ static void drain_keyed(struct writer *writer, struct batch *batch, unsigned ind
     stat_add(&writer->status->duplicates, result.dropped);
 }
 
-/* A request larger than any segment: no batch can hold it. It is refused in its place in the order. */
-static bool refuse_oversized(struct writer *writer, struct batch *batch, unsigned index, const struct spsc_frame *frame)
+/* A request larger than any segment: no batch can hold it. It is refused in its place in the order.
+ */
+static bool refuse_oversized(struct writer *writer, struct batch *batch, unsigned index,
+                             const struct spsc_frame *frame)
 {
     if (!batch_is_empty(batch) || !has_ack_room(&writer->shards[index], ACK_BYTES)) {
         return false;
@@ -272,8 +297,9 @@ static bool refuse_oversized(struct writer *writer, struct batch *batch, unsigne
     batch_run_extend(batch, index, frame->end, writer->next_lsn);
     writer->shards[index].owed_bytes += ACK_BYTES;
     journal_refuse(&writer->journal, FAILED_SPACE);
-    LOG(LOGLINE_WARNING, "request_too_large", "a request of %" PRIu32 " bytes does not fit into a segment of %" PRIu64,
-        frame->bytes, writer->segment_bytes);
+    LOG(LOGLINE_WARNING, "request_too_large",
+        "a request of %" PRIu32 " bytes does not fit into a segment of %" PRIu64, frame->bytes,
+        writer->segment_bytes);
     return true;
 }
 
@@ -301,7 +327,8 @@ static bool drain_frame(struct writer *writer, unsigned index, const struct spsc
         drain_keyed(writer, batch, index, frame);
     } else {
         batch_copy(batch, frame->payload + sizeof *header, header->records_bytes);
-        batch_count(batch, header->record_count, header->kinds, header->time_min_ns, header->time_max_ns);
+        batch_count(batch, header->record_count, header->kinds, header->time_min_ns,
+                    header->time_max_ns);
         batch_run_extend(batch, index, frame->end, writer->next_lsn);
         writer->next_lsn += header->record_count;
     }
@@ -312,7 +339,8 @@ static bool drain_frame(struct writer *writer, unsigned index, const struct spsc
     return true;
 }
 
-/* A frame that is held pins everything taken with it, so the ring's room is given back before a frame that may have to be held. */
+/* A frame that is held pins everything taken with it, so the ring's room is given back before a
+ * frame that may have to be held. */
 static const struct spsc_frame *next_frame(struct writer *writer, struct writer_shard *shard)
 {
     if (shard->held != NULL) {
@@ -361,9 +389,12 @@ static void writer_drain(struct writer *writer)
     writer->shard_first = (writer->shard_first + 1) % writer->shard_count;
 }
 
-/* ---- trouble ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- trouble
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
-/* Everything that is not durable is lost to its senders: LSNs and keys go back, ACK_FAILED goes out through writer_publish. */
+/* Everything that is not durable is lost to its senders: LSNs and keys go back, ACK_FAILED goes out
+ * through writer_publish. */
 static void give_up(struct writer *writer, enum failed_cause cause, uint64_t now_ns)
 {
     journal_abandon(&writer->journal, cause, now_ns);
@@ -372,7 +403,8 @@ static void give_up(struct writer *writer, enum failed_cause cause, uint64_t now
     dedup_take_back(writer->dedup, writer->next_lsn);
     writer->failed_cause = cause;
     if (!writer->is_read_only) {
-        LOG(LOGLINE_ERROR, "read_only", "the log cannot be written (%s); LSN %" PRIu64 " is the last",
+        LOG(LOGLINE_ERROR, "read_only",
+            "the log cannot be written (%s); LSN %" PRIu64 " is the last",
             cause == FAILED_IO ? "I/O error" : "no segment", writer->journal.durable_lsn);
     }
     writer->is_read_only = true;
@@ -385,7 +417,8 @@ static void refuse_shard(struct writer *writer, struct writer_shard *shard)
     if (!has_ack_room(shard, ACK_BYTES)) {
         return;
     }
-    const struct spsc_frame *frame = shard->held != NULL ? shard->held : spsc_take(&shard->port->submit);
+    const struct spsc_frame *frame =
+        shard->held != NULL ? shard->held : spsc_take(&shard->port->submit);
     shard->held = NULL;
     struct ack_failed failed = {.cause = is_stopping(writer) ? FAILED_STOP : writer->failed_cause};
     for (; frame != NULL; frame = spsc_take(&shard->port->submit)) { /* bounded by the ring */
@@ -435,7 +468,19 @@ static enum store_state state_now(const struct writer *writer)
     return is_tight || is_over ? STORE_SHED : STORE_OK;
 }
 
-/* ---- committing --------------------------------------------------------------------------------------------------------------------- */
+/* ---- committing
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+
+static bool is_any_held(const struct writer *writer)
+{
+    for (unsigned i = 0; i < writer->shard_count; i++) {
+        if (writer->shards[i].held != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
 
 static void submit_now(struct writer *writer, struct batch *batch, uint64_t now_ns)
 {
@@ -446,7 +491,8 @@ static void submit_now(struct writer *writer, struct batch *batch, uint64_t now_
         return;
     }
     bool is_hopeless = writer->journal.in_flight == 0 && !writer->journal.is_failing &&
-                       journal_needs_segment(&writer->journal, batch->payload_bytes) && keeper_is_out(writer->keeper);
+                       journal_needs_segment(&writer->journal, batch->payload_bytes) &&
+                       keeper_is_out(writer->keeper);
     if (is_hopeless) {
         give_up(writer, FAILED_SPACE, now_ns);
     }
@@ -456,7 +502,8 @@ static void submit_now(struct writer *writer, struct batch *batch, uint64_t now_
 static void writer_rescue(struct writer *writer, uint64_t now_ns)
 {
     if (journal_rescue(&writer->journal, now_ns) < 0) {
-        give_up(writer, FAILED_IO, now_ns); /* also when only a segment to write it to again is missing */
+        give_up(writer, FAILED_IO,
+                now_ns); /* also when only a segment to write it to again is missing */
     }
 }
 
@@ -476,7 +523,12 @@ static void writer_commit(struct writer *writer, uint64_t now_ns)
                                  .oldest_at_ns = batch->oldest_at_ns,
                                  .in_flight = writer->journal.in_flight,
                                  .in_flight_max = STORE_WRITES_IN_FLIGHT_MAX};
-    uint64_t until = is_stopping(writer) && input.in_flight == 0 ? 0 : commit_policy_decide(&writer->policy, &input);
+    if (is_any_held(writer)) {
+        input.bytes = u64_max(input.bytes, COMMIT_BULK_BYTES); /* full: it cannot grow by waiting */
+    }
+    uint64_t until = is_stopping(writer) && input.in_flight == 0
+                         ? 0
+                         : commit_policy_decide(&writer->policy, &input);
     if (until == 0) {
         submit_now(writer, batch, now_ns);
     } else if (until != COMMIT_WAIT_COMPLETION) {
@@ -485,7 +537,8 @@ static void writer_commit(struct writer *writer, uint64_t now_ns)
     }
 }
 
-/* An idle log writes one empty batch, whose header names everything before it as durable: then no crash can make recovery doubt it. */
+/* An idle log writes one empty batch, whose header names everything before it as durable: then no
+ * crash can make recovery doubt it. */
 static void writer_mark(struct writer *writer, uint64_t now_ns)
 {
     const struct batch *batch = journal_open_batch(&writer->journal);
@@ -498,7 +551,9 @@ static void writer_mark(struct writer *writer, uint64_t now_ns)
     writer->needs_mark = journal_submit_mark(&writer->journal, writer->next_lsn, now_ns) == -EAGAIN;
 }
 
-/* ---- sleeping ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- sleeping
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
 static void count_state(struct writer *writer, uint64_t now_ns)
 {
@@ -520,21 +575,12 @@ static void count_state(struct writer *writer, uint64_t now_ns)
         return;
     }
     if (writer->rate_window_bytes > 0) { /* an idle window says nothing about how fast we can be */
-        stat_set(&status->drain_bytes_per_s, writer->rate_window_bytes * 1000 / u64_max(elapsed / NS_MS, 1));
+        stat_set(&status->drain_bytes_per_s,
+                 writer->rate_window_bytes * 1000 / u64_max(elapsed / NS_MS, 1));
     }
     writer->rate_window_at_ns = now_ns;
     writer->rate_window_bytes = 0;
     dedup_expire(writer->dedup, writer->io->ops->real_ns(writer->io));
-}
-
-static bool is_any_held(const struct writer *writer)
-{
-    for (unsigned i = 0; i < writer->shard_count; i++) {
-        if (writer->shards[i].held != NULL) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* The second look, after park_prepare: work that a sleeper at this level must not sleep over. */
@@ -566,7 +612,8 @@ static uint64_t sleep_ns(const struct writer *writer, uint64_t now_ns)
         sleep = until_ns(sleep, writer->pause_until_ns, now_ns);
     }
     if (writer->needs_mark && journal_is_idle(journal)) {
-        sleep = u64_max(until_ns(sleep, writer->last_data_at_ns + WRITER_MARK_IDLE_NS, now_ns), NS_US);
+        sleep =
+            u64_max(until_ns(sleep, writer->last_data_at_ns + WRITER_MARK_IDLE_NS, now_ns), NS_US);
     }
     if (journal->in_flight > 0) {
         return sleep;
@@ -574,13 +621,16 @@ static uint64_t sleep_ns(const struct writer *writer, uint64_t now_ns)
     if (journal->head != journal->tail || is_any_held(writer)) {
         sleep = u64_min(sleep, STUCK_SLEEP_NS);
     }
-    bool is_waiting = journal->is_failing || writer->is_read_only || is_stopping(writer) || now_ns < journal->retry_at_ns;
-    return is_waiting || journal->active.state != SEGMENT_ACTIVE ? u64_min(sleep, RETRY_SLEEP_NS) : sleep;
+    bool is_waiting = journal->is_failing || writer->is_read_only || is_stopping(writer) ||
+                      now_ns < journal->retry_at_ns;
+    return is_waiting || journal->active.state != SEGMENT_ACTIVE ? u64_min(sleep, RETRY_SLEEP_NS)
+                                                                 : sleep;
 }
 
 static void writer_wait(struct writer *writer, uint64_t now_ns)
 {
-    enum park_level level = writer->journal.in_flight > 0 || writer->pause_until_ns != 0 ? PARK_BULK : PARK_ANY;
+    enum park_level level =
+        writer->journal.in_flight > 0 || writer->pause_until_ns != 0 ? PARK_BULK : PARK_ANY;
     uint64_t sleep = sleep_ns(writer, now_ns);
     park_prepare(writer->park, level);
     bool was_stopping = is_stopping(writer) && journal_is_idle(&writer->journal);
@@ -601,7 +651,8 @@ static bool is_finished(struct writer *writer)
         return false;
     }
     const struct batch *batch = journal_open_batch(&writer->journal);
-    return (batch == NULL || batch_is_empty(batch)) && !is_any_held(writer) && !has_work(writer, PARK_ANY);
+    return (batch == NULL || batch_is_empty(batch)) && !is_any_held(writer) &&
+           !has_work(writer, PARK_ANY);
 }
 
 int writer_duty(void *context)
@@ -613,7 +664,8 @@ int writer_duty(void *context)
     writer_rescue(writer, now_ns);
     if (writer->is_read_only && may_write_again(writer, now_ns)) {
         writer->is_read_only = false;
-        LOG(LOGLINE_WARNING, "writable", "the log is written again from LSN %" PRIu64, writer->next_lsn);
+        LOG(LOGLINE_WARNING, "writable", "the log is written again from LSN %" PRIu64,
+            writer->next_lsn);
     }
     if (UNLIKELY(writer->is_read_only)) {
         writer_refuse(writer);

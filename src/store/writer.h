@@ -1,12 +1,14 @@
 /*
- * writer: the agent that owns the log. One pass of writer_duty: tell the shards what became durable, drain their rings into the
- * batch under construction, submit it when the policy says so, mark an idle log, sleep on the ring.
+ * writer: the agent that owns the log. One pass of writer_duty: tell the shards what became
+ * durable, drain their rings into the batch under construction, submit it when the policy says so,
+ * mark an idle log, sleep on the ring.
  *
- * Happy path: a request is copied once (with its CRC) from the shard's ring into a batch; when the batch and all before it are
- * on stable storage its shard gets one ack per run.
- * Failure modes: see journal.h; the writer turns "abandoned" into ACK_FAILED, takes the keys of lost records out of the processed
- * set and reuses their LSNs. Acks ring full: the shard's ring is not drained, and a batch half told is told on later.
- * On stop: drains everything, waits for it, writes a closing mark, finishes.
+ * Happy path: a request is copied once (with its CRC) from the shard's ring into a batch; when the
+ * batch and all before it are on stable storage its shard gets one ack per run. Failure modes: see
+ * journal.h; the writer turns "abandoned" into ACK_FAILED, takes the keys of lost records out of
+ * the processed set and reuses their LSNs. Acks ring full: the shard's ring is not drained, and a
+ * batch half told is told on later. On stop: drains everything, waits for it, writes a closing
+ * mark, finishes.
  */
 #ifndef STORE_WRITER_H
 #define STORE_WRITER_H
@@ -19,16 +21,17 @@
 
 #include <stdatomic.h>
 
-#define WRITER_MARK_IDLE_NS  (50 * NS_MS) /* api: an idle log is witnessed after this */
-#define WRITER_SLEEP_NS      (NS_S / 4)   /* heartbeat while idle */
-#define WRITER_BULK_BYTES    KIB(64)      /* worth a second write in flight, and worth a wake-up */
-#define WRITER_ACKS_BYTES    MIB(1)       /* each acks ring; charged when touched */
+#define WRITER_MARK_IDLE_NS (50 * NS_MS) /* api: an idle log is witnessed after this */
+#define WRITER_SLEEP_NS     (NS_S / 4)   /* heartbeat while idle */
+#define WRITER_BULK_BYTES   KIB(64)      /* worth a second write in flight, and worth a wake-up */
+#define WRITER_ACKS_BYTES   MIB(1)       /* each acks ring; charged when touched */
 
 struct writer_shard {
     struct store_port *port;
-    const struct spsc_frame *held; /* taken, did not fit into the batch; released after it is copied */
-    uint64_t owed_bytes;           /* of acks for what was drained and not yet told */
-    bool is_touched;               /* has unpublished acks in this pass */
+    const struct spsc_frame
+        *held;           /* taken, did not fit into the batch; released after it is copied */
+    uint64_t owed_bytes; /* of acks for what was drained and not yet told */
+    bool is_touched;     /* has unpublished acks in this pass */
 };
 
 struct writer {
@@ -52,10 +55,11 @@ struct writer {
     bool needs_mark;          /* something became durable that no header names yet */
     bool is_read_only;
     enum failed_cause failed_cause; /* of the present trouble */
-    uint8_t *scratch; /* KEYED_SCRATCH_BYTES */
+    uint8_t *scratch;               /* KEYED_SCRATCH_BYTES */
     uint64_t rate_window_at_ns;
     uint64_t rate_window_bytes;
-    _Atomic bool stop; /* R22: everything published before it is drained; pairs with A22 in writer_duty */
+    _Atomic bool
+        stop; /* R22: everything published before it is drained; pairs with A22 in writer_duty */
 };
 
 struct writer_options {
@@ -74,9 +78,11 @@ struct writer_options {
     struct journal_start start;
 };
 
-int writer_init(struct writer *writer, const struct writer_options *options, struct err *err) MUST_USE;
+int writer_init(struct writer *writer, const struct writer_options *options,
+                struct err *err) MUST_USE;
 void writer_close(struct writer *writer);
-/* The agent's duty; also callable single-threaded. 0: again; 1: stopped in order. Never negative: trouble is a state. */
+/* The agent's duty; also callable single-threaded. 0: again; 1: stopped in order. Never negative:
+ * trouble is a state. */
 int writer_duty(void *writer);
 /* Any thread. */
 void writer_stop(struct writer *writer);

@@ -1,7 +1,7 @@
 /*
- * fuzz_body: the first byte chooses schema and shape, the rest is the body. What must hold for any bytes: the walk ends; a record
- * lies inside the body, is valid JSON by itself and is judged the same when it is sent alone; indexes count up; every refusal
- * says why in valid JSON.
+ * fuzz_body: the first byte chooses schema and shape, the rest is the body. What must hold for any
+ * bytes: the walk ends; a record lies inside the body, is valid JSON by itself and is judged the
+ * same when it is sent alone; indexes count up; every refusal says why in valid JSON.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -29,7 +29,8 @@ static void issues_check(const struct issue_list *issues)
     buf_init(&out, room, sizeof room);
     issue_list_write(&out, "body", issues);
     ASSERT(!out.is_truncated);
-    /* Two levels more than the input, which is cut at a size that keeps it shallow or is 64 deep at most. */
+    /* Two levels more than the input, which is cut at a size that keeps it shallow or is 64 deep at
+     * most. */
     uint64_t offset;
     const char *text;
     if (json_validate(out.data, out.bytes, &offset, &text) != 0) {

@@ -1,6 +1,6 @@
 /*
- * fuzz_json: json_validate against a byte-by-byte reference that shares no code with it, and every kernel of json_index against the
- * scalar one.
+ * fuzz_json: json_validate against a byte-by-byte reference that shares no code with it, and every
+ * kernel of json_index against the scalar one.
  */
 #include <stddef.h>
 #include <stdint.h>

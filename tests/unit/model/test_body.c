@@ -15,7 +15,9 @@
 #define GUARD_BYTES (1u << 20)
 #define RESULTS_MAX 64u
 
-#define L1 "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"level\":\"INFO\",\"message\":\"a\"}"
+#define L1                                                                                         \
+    "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"level\":\"INFO\","    \
+    "\"message\":\"a\"}"
 #define L1_NS 1756116000123456000ll
 
 static uint8_t *guard_end;
@@ -26,8 +28,8 @@ static struct issue_list issues;
 static int fixture_open(void **state)
 {
     (void)state;
-    uint8_t *pages = mmap(NULL, GUARD_BYTES + 4096, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *pages =
+        mmap(NULL, GUARD_BYTES + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) {
         return -1;
     }
@@ -169,10 +171,30 @@ static void a_bad_line_costs_only_itself(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "{",      "}",        "{\"a\":\"b}", "{\"a", "\"", "\"\"\"", "{\"a\":\"\\\"}", "x", "\\\"",
-        "{\"a\":1}}", "{\"a\":1,}", "{\"a\":1} {\"b\":2}", "{\"a\":[1,2}", "[{\"a\":[[[", "{\"\xff\":1}",
-        "{\"a\":\"\x01\"}", "{\"a\":\"\\", "{\"a\":\"\\u12\"}", "{\"a\":nul", "-", "1.", "{\"a\" \"b\"}",
-        "{\"a\":\"b\",\"c", "{\"a\":\"\\\\\\\"",
+        "{",
+        "}",
+        "{\"a\":\"b}",
+        "{\"a",
+        "\"",
+        "\"\"\"",
+        "{\"a\":\"\\\"}",
+        "x",
+        "\\\"",
+        "{\"a\":1}}",
+        "{\"a\":1,}",
+        "{\"a\":1} {\"b\":2}",
+        "{\"a\":[1,2}",
+        "[{\"a\":[[[",
+        "{\"\xff\":1}",
+        "{\"a\":\"\x01\"}",
+        "{\"a\":\"\\",
+        "{\"a\":\"\\u12\"}",
+        "{\"a\":nul",
+        "-",
+        "1.",
+        "{\"a\" \"b\"}",
+        "{\"a\":\"b\",\"c",
+        "{\"a\":\"\\\\\\\"",
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char text[1024];
@@ -199,6 +221,17 @@ static void a_bad_line_says_where_it_is_bad(void **state)
     assert_int_equal(issues.items[0].offset, 13);
 }
 
+static void the_first_line_of_a_discovered_ndjson_has_index_0(void **state)
+{
+    (void)state;
+    open_text(SCHEMA_LOG, SHAPE_DETECT, "{}\n" L1);
+    assert_int_equal(next(), BODY_REJECT);
+    assert_int_equal(issues.items[0].index, 0);
+    open_text(SCHEMA_LOG, SHAPE_DETECT, "{}\n");
+    assert_int_equal(next(), BODY_REJECT);
+    assert_int_equal(issues.items[0].index, ISSUE_NO_INDEX);
+}
+
 static void values_that_are_no_objects_are_refused_one_by_one(void **state)
 {
     (void)state;
@@ -207,9 +240,10 @@ static void values_that_are_no_objects_are_refused_one_by_one(void **state)
     expect_results(SCHEMA_LOG, SHAPE_DETECT, "42 43", "i");
     expect_results(SCHEMA_LOG, SHAPE_DETECT, "[1,\"a\",null,[{}]," L1 "]", "xxxxre");
     expect_results(SCHEMA_LOG, SHAPE_NDJSON, "1\n[]\n" L1 "\n\"\"", "xxrxe");
-    expect_issues(SCHEMA_LOG, "[[1]]",
-                  "[{\"type\":\"model_attributes_type\",\"loc\":[\"body\",0],\"msg\":\"Input should be a "
-                  "valid dictionary or object to extract fields from\",\"input\":[1]}]");
+    expect_issues(
+        SCHEMA_LOG, "[[1]]",
+        "[{\"type\":\"model_attributes_type\",\"loc\":[\"body\",0],\"msg\":\"Input should be a "
+        "valid dictionary or object to extract fields from\",\"input\":[1]}]");
 }
 
 static void otlp_is_told_apart_before_anything_is_yielded(void **state)
@@ -224,8 +258,9 @@ static void otlp_is_told_apart_before_anything_is_yielded(void **state)
 static void every_truncation_is_an_answer_and_reads_nothing_beyond(void **state)
 {
     (void)state;
-    const char *text = "{\"timestamp\": \"2025-08-25T10:00:00.123456Z\",\"service\" :\"corerl\",\n"
-                       "\"level\":\"INFO\",\"message\":\"a\\u00e4\\n\xc3\xa4\",\"x\":[1,{\"y\":-2.5e1}]}";
+    const char *text =
+        "{\"timestamp\": \"2025-08-25T10:00:00.123456Z\",\"service\" :\"corerl\",\n"
+        "\"level\":\"INFO\",\"message\":\"a\\u00e4\\n\xc3\xa4\",\"x\":[1,{\"y\":-2.5e1}]}";
     const char *close = "]";
     char array[512];
     snprintf(array, sizeof array, "[%s,%s%s", text, text, close);
@@ -258,8 +293,8 @@ static void records_are_found_across_every_window_edge(void **state)
         unsigned lines = 0;
         while (at < 14000) {
             bool is_bad = lines % 7 == 3;
-            at += (size_t)snprintf(text + at, sizeof text - at, "%s%.*s\n", is_bad ? "{\"a\":\"\\\"" : L1,
-                                   (int)(pad % 13), "             ");
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s%.*s\n",
+                                   is_bad ? "{\"a\":\"\\\"" : L1, (int)(pad % 13), "             ");
             if (lines++ == 0) {
                 memset(text + at, '\n', pad);
                 at += pad;
@@ -282,12 +317,14 @@ static void levels_are_read_in_any_case_with_their_aliases(void **state)
     static const struct {
         const char *text;
         uint8_t severity;
-    } levels[] = {{"TRACE", 1}, {"debug", 2}, {"Info", 3},  {"WARNING", 4},     {"warn", 4},
+    } levels[] = {{"TRACE", 1}, {"debug", 2}, {"Info", 3},     {"WARNING", 4},   {"warn", 4},
                   {"Error", 5}, {"fAtAl", 6}, {"CRITICAL", 6}, {"INF\\u004f", 3}};
-    static const char *const bad[] = {"", "INF", "INFOS", "ERRORS", "WARNINGS", "TRICE", "errer",
-                                      "i\\u000efo", "\\tINFO", "INF/", "CRITICAM", "NOTICE"};
+    static const char *const bad[] = {"",         "INF",   "INFOS",    "ERRORS",
+                                      "WARNINGS", "TRICE", "errer",    "i\\u000efo",
+                                      "\\tINFO",  "INF/",  "CRITICAM", "NOTICE"};
     char text[256];
-    const char *format = "{\"level\":\"%s\",\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"s\",\"message\":\"\"}";
+    const char *format = "{\"level\":\"%s\",\"timestamp\":\"2025-08-25T10:00:00.123456Z\","
+                         "\"service\":\"s\",\"message\":\"\"}";
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
@@ -306,15 +343,19 @@ static void all_problems_are_listed_in_the_order_of_the_schema(void **state)
     (void)state;
     expect_issues(
         SCHEMA_LOG, "{\"correlation_id\":5,\"level\":\"LOUD\",\"service\":\"\"}",
-        "[{\"type\":\"missing\",\"loc\":[\"body\",\"timestamp\"],\"msg\":\"Field required\",\"input\":"
+        "[{\"type\":\"missing\",\"loc\":[\"body\",\"timestamp\"],\"msg\":\"Field "
+        "required\",\"input\":"
         "{\"correlation_id\":5,\"level\":\"LOUD\",\"service\":\"\"}},"
-        "{\"type\":\"string_too_short\",\"loc\":[\"body\",\"service\"],\"msg\":\"String should have at "
+        "{\"type\":\"string_too_short\",\"loc\":[\"body\",\"service\"],\"msg\":\"String should "
+        "have at "
         "least 1 character\",\"input\":\"\"},"
-        "{\"type\":\"enum\",\"loc\":[\"body\",\"level\"],\"msg\":\"Input should be 'TRACE', 'DEBUG', "
+        "{\"type\":\"enum\",\"loc\":[\"body\",\"level\"],\"msg\":\"Input should be 'TRACE', "
+        "'DEBUG', "
         "'INFO', 'WARNING', 'ERROR' or 'CRITICAL'\",\"input\":\"LOUD\"},"
         "{\"type\":\"missing\",\"loc\":[\"body\",\"message\"],\"msg\":\"Field required\",\"input\":"
         "{\"correlation_id\":5,\"level\":\"LOUD\",\"service\":\"\"}},"
-        "{\"type\":\"string_type\",\"loc\":[\"body\",\"correlation_id\"],\"msg\":\"Input should be a "
+        "{\"type\":\"string_type\",\"loc\":[\"body\",\"correlation_id\"],\"msg\":\"Input should be "
+        "a "
         "valid string\",\"input\":5}]");
 }
 
@@ -336,29 +377,34 @@ static void a_service_has_1_to_256_bytes_escapes_undone(void **state)
 static void aliases_stand_in_but_not_beside(void **state)
 {
     (void)state;
-    expect_results(SCHEMA_LOG, SHAPE_DETECT,
-                   "{\"timestamp\":\"2025-08-25T10:00:00Z\",\"service_name\":\"s\",\"level\":\"INFO\","
-                   "\"message\":\"\",\"x_correlation_id\":null}",
-                   "re");
-    expect_issues(SCHEMA_LOG,
-                  "{\"timestamp\":\"2025-08-25T10:00:00Z\",\"service_name\":\"s\",\"service\":\"s\","
-                  "\"level\":\"INFO\",\"message\":\"\"}",
-                  "[{\"type\":\"value_error\",\"loc\":[\"body\",\"service_name\"],\"msg\":\"Value error, "
-                  "give service or service_name, not both\",\"input\":\"s\"}]");
+    expect_results(
+        SCHEMA_LOG, SHAPE_DETECT,
+        "{\"timestamp\":\"2025-08-25T10:00:00Z\",\"service_name\":\"s\",\"level\":\"INFO\","
+        "\"message\":\"\",\"x_correlation_id\":null}",
+        "re");
+    expect_issues(
+        SCHEMA_LOG,
+        "{\"timestamp\":\"2025-08-25T10:00:00Z\",\"service_name\":\"s\",\"service\":\"s\","
+        "\"level\":\"INFO\",\"message\":\"\"}",
+        "[{\"type\":\"value_error\",\"loc\":[\"body\",\"service_name\"],\"msg\":\"Value error, "
+        "give service or service_name, not both\",\"input\":\"s\"}]");
 }
 
 static void a_key_that_comes_twice_is_refused_however_it_is_spelled(void **state)
 {
     (void)state;
-#define LOG_AND(more) "{\"timestamp\":\"2025-08-25T10:00:00Z\",\"service\":\"s\",\"level\":\"INFO\",\"message\":\"\"," more "}"
+#define LOG_AND(more)                                                                              \
+    "{\"timestamp\":\"2025-08-25T10:00:00Z\",\"service\":\"s\",\"level\":\"INFO\",\"message\":"    \
+    "\"\"," more "}"
     expect_results(SCHEMA_LOG, SHAPE_DETECT, LOG_AND("\"a\":1,\"b\":1"), "re");
     expect_results(SCHEMA_LOG, SHAPE_DETECT, LOG_AND("\"level\":\"INFO\""), "xe");
     expect_results(SCHEMA_LOG, SHAPE_DETECT, LOG_AND("\"le\\u0076el\":\"INFO\""), "xe");
     expect_results(SCHEMA_LOG, SHAPE_DETECT, LOG_AND("\"a\":1,\"\\u0061\":1"), "xe");
     expect_results(SCHEMA_LOG, SHAPE_DETECT, LOG_AND("\"a\":{\"b\":1,\"b\":2}"), "re");
-    expect_issues(SCHEMA_LOG, LOG_AND("\"a\":1,\"a\":\"x\""),
-                  "[{\"type\":\"value_error\",\"loc\":[\"body\",\"a\"],\"msg\":\"Value error, duplicate "
-                  "key\",\"input\":" LOG_AND("\"a\":1,\"a\":\"x\"") "}]");
+    expect_issues(
+        SCHEMA_LOG, LOG_AND("\"a\":1,\"a\":\"x\""),
+        "[{\"type\":\"value_error\",\"loc\":[\"body\",\"a\"],\"msg\":\"Value error, duplicate "
+        "key\",\"input\":" LOG_AND("\"a\":1,\"a\":\"x\"") "}]");
 }
 
 static void a_record_is_at_most_64_deep_wherever_it_stands(void **state)
@@ -372,7 +418,8 @@ static void a_record_is_at_most_64_deep_wherever_it_stands(void **state)
         char text[512];
         snprintf(text, sizeof text, "[" LOG_AND("\"a\":%s%s") "]", open, close);
         expect_results(SCHEMA_LOG, SHAPE_DETECT, text, inner <= 63 ? "re" : "i");
-        snprintf(text, sizeof text, "{\"name\":\"n\",\"value\":1,\"tags\":{\"a\":%s%s}}", open, close);
+        snprintf(text, sizeof text, "{\"name\":\"n\",\"value\":1,\"tags\":{\"a\":%s%s}}", open,
+                 close);
         expect_results(SCHEMA_METRIC, SHAPE_DETECT, text, inner <= 62 ? "xe" : "i");
     }
 }
@@ -402,25 +449,30 @@ static void both_metric_forms_are_read(void **state)
                   L1_NS, 0);
     expect_record(SCHEMA_METRIC, "{\"name\":\"n\",\"value\":-1.5e-9,\"tags\":{},\"unit\":null}",
                   DEFAULT_NS, 0);
-    expect_record(SCHEMA_METRIC,
-                  "{\"metric_id\":\"m\",\"timestamp\":\"2025-08-25T10:00:00.123456\",\"name\":\"n\","
-                  "\"value\":1}",
-                  L1_NS, 0);
-    expect_results(SCHEMA_METRIC, SHAPE_DETECT, "{\"service\":\"s\",\"name\":\"n\",\"value\":1}", "xe");
-    expect_results(SCHEMA_METRIC, SHAPE_DETECT,
-                   "{\"timestamp\":\"2025-08-25T10:00:00\",\"service\":\"s\",\"name\":\"n\",\"value\":1}",
+    expect_record(
+        SCHEMA_METRIC,
+        "{\"metric_id\":\"m\",\"timestamp\":\"2025-08-25T10:00:00.123456\",\"name\":\"n\","
+        "\"value\":1}",
+        L1_NS, 0);
+    expect_results(SCHEMA_METRIC, SHAPE_DETECT, "{\"service\":\"s\",\"name\":\"n\",\"value\":1}",
                    "xe");
+    expect_results(
+        SCHEMA_METRIC, SHAPE_DETECT,
+        "{\"timestamp\":\"2025-08-25T10:00:00\",\"service\":\"s\",\"name\":\"n\",\"value\":1}",
+        "xe");
 }
 
 static void a_value_is_a_finite_number(void **state)
 {
     (void)state;
-    expect_issues(SCHEMA_METRIC, "{\"name\":\"n\",\"value\":1e999}",
-                  "[{\"type\":\"finite_number\",\"loc\":[\"body\",\"value\"],\"msg\":\"Input should be a "
-                  "finite number\",\"input\":1e999}]");
-    expect_issues(SCHEMA_METRIC, "{\"name\":\"n\",\"value\":\"1\"}",
-                  "[{\"type\":\"float_type\",\"loc\":[\"body\",\"value\"],\"msg\":\"Input should be a "
-                  "valid number\",\"input\":\"1\"}]");
+    expect_issues(
+        SCHEMA_METRIC, "{\"name\":\"n\",\"value\":1e999}",
+        "[{\"type\":\"finite_number\",\"loc\":[\"body\",\"value\"],\"msg\":\"Input should be a "
+        "finite number\",\"input\":1e999}]");
+    expect_issues(
+        SCHEMA_METRIC, "{\"name\":\"n\",\"value\":\"1\"}",
+        "[{\"type\":\"float_type\",\"loc\":[\"body\",\"value\"],\"msg\":\"Input should be a "
+        "valid number\",\"input\":\"1\"}]");
     expect_results(SCHEMA_METRIC, SHAPE_DETECT, "{\"name\":\"n\",\"value\":true}", "xe");
     expect_results(SCHEMA_METRIC, SHAPE_DETECT, "{\"name\":\"n\",\"value\":NaN}", "i");
 }
@@ -428,14 +480,16 @@ static void a_value_is_a_finite_number(void **state)
 static void tags_are_strings_each_once(void **state)
 {
     (void)state;
-    expect_issues(SCHEMA_METRIC, "[{\"name\":\"n\",\"value\":1,\"tags\":{\"a\":1,\"b\":\"x\",\"b\":\"y\"}}]",
-                  "[{\"type\":\"string_type\",\"loc\":[\"body\",0,\"tags\",\"a\"],\"msg\":\"Input should be "
-                  "a valid string\",\"input\":1},"
-                  "{\"type\":\"value_error\",\"loc\":[\"body\",0,\"tags\",\"b\"],\"msg\":\"Value error, "
-                  "duplicate key\",\"input\":\"y\"}]");
-    expect_issues(SCHEMA_METRIC, "{\"name\":\"n\",\"value\":1,\"tags\":[]}",
-                  "[{\"type\":\"dict_type\",\"loc\":[\"body\",\"tags\"],\"msg\":\"Input should be a valid "
-                  "dictionary\",\"input\":[]}]");
+    expect_issues(
+        SCHEMA_METRIC, "[{\"name\":\"n\",\"value\":1,\"tags\":{\"a\":1,\"b\":\"x\",\"b\":\"y\"}}]",
+        "[{\"type\":\"string_type\",\"loc\":[\"body\",0,\"tags\",\"a\"],\"msg\":\"Input should be "
+        "a valid string\",\"input\":1},"
+        "{\"type\":\"value_error\",\"loc\":[\"body\",0,\"tags\",\"b\"],\"msg\":\"Value error, "
+        "duplicate key\",\"input\":\"y\"}]");
+    expect_issues(
+        SCHEMA_METRIC, "{\"name\":\"n\",\"value\":1,\"tags\":[]}",
+        "[{\"type\":\"dict_type\",\"loc\":[\"body\",\"tags\"],\"msg\":\"Input should be a valid "
+        "dictionary\",\"input\":[]}]");
 }
 
 #define EVENT "\"event_type\":\"info\",\"source\":\"s\",\"message\":\"m\""
@@ -463,9 +517,10 @@ static void events_are_read_and_keyed_by_their_id(void **state)
 static void an_event_type_is_exact(void **state)
 {
     (void)state;
-    expect_issues(SCHEMA_EVENT, "{\"event_type\":\"INFO\",\"source\":\"s\",\"message\":\"m\"}",
-                  "[{\"type\":\"enum\",\"loc\":[\"body\",\"event_type\"],\"msg\":\"Input should be 'info', "
-                  "'warning', 'error' or 'debug'\",\"input\":\"INFO\"}]");
+    expect_issues(
+        SCHEMA_EVENT, "{\"event_type\":\"INFO\",\"source\":\"s\",\"message\":\"m\"}",
+        "[{\"type\":\"enum\",\"loc\":[\"body\",\"event_type\"],\"msg\":\"Input should be 'info', "
+        "'warning', 'error' or 'debug'\",\"input\":\"INFO\"}]");
 }
 
 int main(void)
@@ -477,6 +532,7 @@ int main(void)
         cmocka_unit_test(a_bad_line_costs_only_itself),
         cmocka_unit_test(an_object_over_two_lines_is_two_bad_lines),
         cmocka_unit_test(a_bad_line_says_where_it_is_bad),
+        cmocka_unit_test(the_first_line_of_a_discovered_ndjson_has_index_0),
         cmocka_unit_test(values_that_are_no_objects_are_refused_one_by_one),
         cmocka_unit_test(otlp_is_told_apart_before_anything_is_yielded),
         cmocka_unit_test(every_truncation_is_an_answer_and_reads_nothing_beyond),

@@ -43,24 +43,27 @@ static void every_type_is_written_as_pydantic_does(void **state)
                            .field = "service",
                            .limit = 256,
                            .input = SLICE_LITERAL("\"x\"")};
-    assert_string_equal(written(&issue),
-                        "{\"type\":\"string_too_long\",\"loc\":[\"body\",2,\"service\"],\"msg\":\"String "
-                        "should have at most 256 characters\",\"input\":\"x\"}");
+    assert_string_equal(
+        written(&issue),
+        "{\"type\":\"string_too_long\",\"loc\":[\"body\",2,\"service\"],\"msg\":\"String "
+        "should have at most 256 characters\",\"input\":\"x\"}");
 
     issue = (struct issue){
         .type = ISSUE_DATETIME, .index = ISSUE_NO_INDEX, .field = "timestamp", .text = "too `x`"};
-    assert_string_equal(written(&issue),
-                        "{\"type\":\"datetime_from_date_parsing\",\"loc\":[\"body\",\"timestamp\"],\"msg\":"
-                        "\"Input should be a valid datetime, too `x`\"}");
+    assert_string_equal(
+        written(&issue),
+        "{\"type\":\"datetime_from_date_parsing\",\"loc\":[\"body\",\"timestamp\"],\"msg\":"
+        "\"Input should be a valid datetime, too `x`\"}");
 
     issue = (struct issue){.type = ISSUE_STRING_TYPE,
                            .index = ISSUE_NO_INDEX,
                            .field = "tags",
                            .subkey = SLICE_LITERAL("a\\\"b"),
                            .input = SLICE_LITERAL("1")};
-    assert_string_equal(written(&issue),
-                        "{\"type\":\"string_type\",\"loc\":[\"body\",\"tags\",\"a\\\"b\"],\"msg\":\"Input "
-                        "should be a valid string\",\"input\":1}");
+    assert_string_equal(
+        written(&issue),
+        "{\"type\":\"string_type\",\"loc\":[\"body\",\"tags\",\"a\\\"b\"],\"msg\":\"Input "
+        "should be a valid string\",\"input\":1}");
 }
 
 static void a_long_input_is_cut_between_characters(void **state)
@@ -72,9 +75,8 @@ static void a_long_input_is_cut_between_characters(void **state)
         for (size_t at = pad; at + 4 <= sizeof input; at += 4) {
             memcpy(input + at, "\xf0\x9d\x84\x9e", 4);
         }
-        struct issue issue = {.type = ISSUE_FLOAT_TYPE,
-                              .index = ISSUE_NO_INDEX,
-                              .input = {input, sizeof input}};
+        struct issue issue = {
+            .type = ISSUE_FLOAT_TYPE, .index = ISSUE_NO_INDEX, .input = {input, sizeof input}};
         const char *text = written(&issue);
         assert_non_null(strstr(text, "...\"}"));
         assert_null(strstr(text, "\xef\xbf\xbd"));
@@ -87,8 +89,10 @@ static void a_long_key_is_cut_and_stays_valid(void **state)
     (void)state;
     uint8_t key[1000];
     memset(key, '\\', sizeof key);
-    struct issue issue = {
-        .type = ISSUE_VALUE_ERROR, .index = 1, .text = "duplicate key", .subkey = {key, sizeof key}};
+    struct issue issue = {.type = ISSUE_VALUE_ERROR,
+                          .index = 1,
+                          .text = "duplicate key",
+                          .subkey = {key, sizeof key}};
     assert_true(strlen(written(&issue)) < 600);
 }
 

@@ -1,6 +1,7 @@
 /*
- * The JSON parsing test suite (github.com/nst/JSONTestSuite): y_ must be accepted, n_ refused, and what the grammar leaves open
- * (i_) is decided here. Looks in $SLUICE_TEST_DATA/json, else in ../shared/data/json beside the source tree.
+ * The JSON parsing test suite (github.com/nst/JSONTestSuite): y_ must be accepted, n_ refused, and
+ * what the grammar leaves open (i_) is decided here. Looks in $SLUICE_TEST_DATA/json, else in
+ * ../shared/data/json beside the source tree.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,8 +24,8 @@
 
 static char directory[PATH_MAX];
 
-/* Open questions that are answered with yes: numbers of any size are kept as they were sent. All others (invalid UTF-8, lone
- * surrogates, UTF-16, a byte order mark, 500 levels) are refused. */
+/* Open questions that are answered with yes: numbers of any size are kept as they were sent. All
+ * others (invalid UTF-8, lone surrogates, UTF-16, a byte order mark, 500 levels) are refused. */
 static bool is_open_accepted(const char *name)
 {
     return strncmp(name, "i_number_", 9) == 0;

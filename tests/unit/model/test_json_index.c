@@ -1,6 +1,6 @@
 /*
- * json_index: each kernel against a byte-by-byte model that shares no code with them, over texts that are dense in what matters and
- * longer than a window. SLUICE_SEED repeats a run.
+ * json_index: each kernel against a byte-by-byte model that shares no code with them, over texts
+ * that are dense in what matters and longer than a window. SLUICE_SEED repeats a run.
  */
 #include <stdarg.h>
 #include <stddef.h>

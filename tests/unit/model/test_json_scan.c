@@ -21,8 +21,8 @@ static uint8_t *guard_end; /* the first byte of a page that traps */
 static int guard_open(void **state)
 {
     (void)state;
-    uint8_t *pages = mmap(NULL, 3 * PAGE_BYTES, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *pages =
+        mmap(NULL, 3 * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) {
         return -1;
     }
@@ -65,7 +65,8 @@ static void every_truncation_of_a_text_is_refused_without_reading_on(void **stat
 {
     (void)state;
     static const char *const texts[] = {
-        "{\"a\":[1,2.5e-3,true,false,null,{\"b\":\"\\ud834\\udd1e\\n\"}],\"\xc3\xa4\":\"\xf0\x9d\x84\x9e\"}",
+        ("{\"a\":[1,2.5e-3,true,false,null,{\"b\":\"\\ud834\\udd1e\\n\"}],\"\xc3\xa4\":"
+         "\"\xf0\x9d\x84\x9e\"}"),
         "[{\"k\" : \"v\" , \"w\" : [ ] } , -0.1E+12 , \"\\\\\" ]",
         "\"0123456789012345678901234567890123456789012345678901234567890123456789\\u00e4\"",
     };
@@ -102,14 +103,24 @@ static void a_fault_is_reported_where_it_is(void **state)
 static void utf8_is_that_of_the_standard(void **state)
 {
     (void)state;
-    static const char *const good[] = {"\"\xc2\x80\"", "\"\xdf\xbf\"", "\"\xe0\xa0\x80\"",
-                                       "\"\xed\x9f\xbf\"", "\"\xee\x80\x80\"",
-                                       "\"\xf0\x90\x80\x80\"", "\"\xf4\x8f\xbf\xbf\""};
-    static const char *const bad[] = {
-        "\"\x80\"",         "\"\xc0\x80\"",         "\"\xc1\xbf\"",     "\"\xc2\"",
-        "\"\xe0\x9f\xbf\"", "\"\xed\xa0\x80\"",     "\"\xe1\x80\"",     "\"\xf0\x8f\xbf\xbf\"",
-        "\"\xf4\x90\x80\x80\"", "\"\xf5\x80\x80\x80\"", "\"\xf1\x80\x80\"", "\"\xff\"",
-        "\"\xc2\x41\"",     "\"\xe1\x80\x41\"",     "\"\xf1\x80\x80\x41\""};
+    static const char *const good[] = {
+        "\"\xc2\x80\"",     "\"\xdf\xbf\"",         "\"\xe0\xa0\x80\"",    "\"\xed\x9f\xbf\"",
+        "\"\xee\x80\x80\"", "\"\xf0\x90\x80\x80\"", "\"\xf4\x8f\xbf\xbf\""};
+    static const char *const bad[] = {"\"\x80\"",
+                                      "\"\xc0\x80\"",
+                                      "\"\xc1\xbf\"",
+                                      "\"\xc2\"",
+                                      "\"\xe0\x9f\xbf\"",
+                                      "\"\xed\xa0\x80\"",
+                                      "\"\xe1\x80\"",
+                                      "\"\xf0\x8f\xbf\xbf\"",
+                                      "\"\xf4\x90\x80\x80\"",
+                                      "\"\xf5\x80\x80\x80\"",
+                                      "\"\xf1\x80\x80\"",
+                                      "\"\xff\"",
+                                      "\"\xc2\x41\"",
+                                      "\"\xe1\x80\x41\"",
+                                      "\"\xf1\x80\x80\x41\""};
     for (size_t pad = 0; pad < 20; pad++) {
         char text[64];
         for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
@@ -177,10 +188,23 @@ static void a_number_is_finite_exactly_when_a_double_is(void **state)
 {
     (void)state;
     static const char *const mantissas[] = {
-        "0", "-0", "0.000", "1", "-1", "9.99", "0.001", "0.00000001797", "17976931348623157",
-        "1.7976931348623157", "1.7976931348623158", "1.7976931348623159", "1.7976931348623160",
-        "179769313486231580793728971405303415", "0.000179769313486231580793728971405303414",
-        "100000000000000000000000000000000000", "123456.789",
+        "0",
+        "-0",
+        "0.000",
+        "1",
+        "-1",
+        "9.99",
+        "0.001",
+        "0.00000001797",
+        "17976931348623157",
+        "1.7976931348623157",
+        "1.7976931348623158",
+        "1.7976931348623159",
+        "1.7976931348623160",
+        "179769313486231580793728971405303415",
+        "0.000179769313486231580793728971405303414",
+        "100000000000000000000000000000000000",
+        "123456.789",
         "179769313486231580793728971405303415079934132710037826936173778980444968292764750946649"
         "017977587207096330286416692887910946555547851940402630657488671505820681908902000708383"
         "676273854845817711531764475730270069855571366959622842914819860834936475292719074168444"
@@ -196,7 +220,8 @@ static void a_number_is_finite_exactly_when_a_double_is(void **state)
             }
         }
     }
-    /* The limit itself, half way between the largest double and what would follow, and its neighbours. */
+    /* The limit itself, half way between the largest double and what would follow, and its
+     * neighbours. */
     snprintf(text, sizeof text, "%s1", mantissas[17]);
     assert_true(is_finite(text));
     snprintf(text, sizeof text, "%s2", mantissas[17]);
@@ -211,7 +236,8 @@ static void a_number_is_finite_exactly_when_a_double_is(void **state)
 static void escapes_are_undone(void **state)
 {
     (void)state;
-    static const char raw[] = "a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e4\\u20AC\\ud834\\udd1e\\u0000z";
+    static const char raw[] =
+        "a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e4\\u20AC\\ud834\\udd1e\\u0000z";
     static const char plain[] = "a\"\\/\b\f\n\r\tA\xc3\xa4\xe2\x82\xac\xf0\x9d\x84\x9e\0z";
     uint8_t to[64];
     struct slice slice = {(const uint8_t *)raw, sizeof raw - 1};

@@ -1,6 +1,7 @@
 /*
- * store_fixture: verbs for tests of the live store: open on a simulated disk, submit requests as a shard does, step the
- * agents, read acks, kill, reopen. Single-threaded. Included by the tests of the writer, the journal and recovery.
+ * store_fixture: verbs for tests of the live store: open on a simulated disk, submit requests as a
+ * shard does, step the agents, read acks, kill, reopen. Single-threaded. Included by the tests of
+ * the writer, the journal and recovery.
  */
 #ifndef STORE_FIXTURE_H
 #define STORE_FIXTURE_H
@@ -57,7 +58,8 @@ struct request {
 static inline void fx_open(struct fixture *fx)
 {
     memset(fx->ended, 0, sizeof fx->ended); /* new rings */
-    int r = store_open_single(&fx->store, &fx->options, sim_disk_io(fx->disk), &fx->report, &fx->err);
+    int r =
+        store_open_single(&fx->store, &fx->options, sim_disk_io(fx->disk), &fx->report, &fx->err);
     if (r < 0) {
         fail_msg("%s", fx->err.text);
     }
@@ -66,8 +68,10 @@ static inline void fx_open(struct fixture *fx)
 static inline void fx_init(struct fixture *fx, uint64_t seed)
 {
     memset(fx, 0, sizeof *fx);
-    struct sim_disk_options disk = {
-        .seed = seed, .capacity_bytes = MIB(64), .delay_ns_min = 50 * NS_US, .delay_ns_max = 200 * NS_US};
+    struct sim_disk_options disk = {.seed = seed,
+                                    .capacity_bytes = MIB(64),
+                                    .delay_ns_min = 50 * NS_US,
+                                    .delay_ns_max = 200 * NS_US};
     fx->disk = sim_disk_create(&disk);
     fx->options = (struct store_options){.data_dir = "sim",
                                          .segment_bytes = KIB(128),
@@ -100,19 +104,22 @@ static inline void fx_end(struct fixture *fx)
     sim_disk_destroy(fx->disk);
 }
 
-static inline size_t fx_record(struct fixture *fx, uint8_t *to, const struct request *request, uint32_t index)
+static inline size_t fx_record(struct fixture *fx, uint8_t *to, const struct request *request,
+                               uint32_t index)
 {
     static uint8_t meta[65536];
     static uint8_t payload[65536];
     size_t meta_bytes = 0;
     if (index == 0 && request->receipt != NULL) {
-        struct receipt receipt = {.key = {(const uint8_t *)request->receipt, strlen(request->receipt)},
-                                  .form = FORM_ARRAY,
-                                  .accepted = request->records,
-                                  .rejected = 3};
+        struct receipt receipt = {
+            .key = {(const uint8_t *)request->receipt, strlen(request->receipt)},
+            .form = FORM_ARRAY,
+            .accepted = request->records,
+            .rejected = 3};
         memset(receipt.body_digest, request->digest, sizeof receipt.body_digest);
         if (request->errors != NULL) {
-            receipt.errors = (struct slice){(const uint8_t *)request->errors, strlen(request->errors)};
+            receipt.errors =
+                (struct slice){(const uint8_t *)request->errors, strlen(request->errors)};
         }
         meta_bytes += meta_receipt_encode(meta, &receipt);
     }
@@ -137,7 +144,9 @@ static inline bool fx_submit(struct fixture *fx, const struct request *request)
 {
     struct spsc *ring = &store_port(fx->store, request->shard)->submit;
     uint64_t room = 0;
-    uint8_t *to = spsc_claim_most(ring, sizeof(struct submit_header) + request->records * (request->payload_bytes + 512u), &room);
+    uint8_t *to = spsc_claim_most(
+        ring, sizeof(struct submit_header) + request->records * (request->payload_bytes + 512u),
+        &room);
     if (to == NULL) {
         return false;
     }
@@ -145,7 +154,8 @@ static inline bool fx_submit(struct fixture *fx, const struct request *request)
     for (uint32_t i = 0; i < request->records; i++) {
         bytes += fx_record(fx, to + sizeof(struct submit_header) + bytes, request, i);
     }
-    bool is_keyed = request->receipt != NULL || request->keys[0] != NULL || request->keys[1] != NULL;
+    bool is_keyed =
+        request->receipt != NULL || request->keys[0] != NULL || request->keys[1] != NULL;
     struct submit_header header = {.record_count = request->records,
                                    .records_bytes = (uint32_t)bytes,
                                    .kinds = 1u << RECORD_EVENT,
@@ -193,7 +203,8 @@ static inline void fx_read_acks(struct fixture *fx)
 {
     for (unsigned i = 0; i < fx->options.shard_count; i++) {
         struct spsc *acks = &store_port(fx->store, i)->acks;
-        for (const struct spsc_frame *frame = spsc_take(acks); frame != NULL; frame = spsc_take(acks)) {
+        for (const struct spsc_frame *frame = spsc_take(acks); frame != NULL;
+             frame = spsc_take(acks)) {
             fx_read_ack(fx, i, frame);
         }
         spsc_release(acks);
@@ -221,7 +232,8 @@ static inline uint64_t fx_durable_lsn(const struct fixture *fx)
 
 static inline int fx_state(const struct fixture *fx)
 {
-    return atomic_load_explicit(&store_status(fx->store)->state, memory_order_relaxed); /* relaxed: one thread */
+    return atomic_load_explicit(&store_status(fx->store)->state,
+                                memory_order_relaxed); /* relaxed: one thread */
 }
 
 /* Steps until the orderly stop is done. */

@@ -7,10 +7,15 @@
 
 #include "store/commit_policy.h"
 
-static struct commit_input input_of(uint64_t now_ns, uint64_t records, uint64_t bytes, unsigned in_flight)
+static struct commit_input input_of(uint64_t now_ns, uint64_t records, uint64_t bytes,
+                                    unsigned in_flight)
 {
-    return (struct commit_input){
-        .now_ns = now_ns, .records = records, .bytes = bytes, .oldest_at_ns = now_ns, .in_flight = in_flight, .in_flight_max = 2};
+    return (struct commit_input){.now_ns = now_ns,
+                                 .records = records,
+                                 .bytes = bytes,
+                                 .oldest_at_ns = now_ns,
+                                 .in_flight = in_flight,
+                                 .in_flight_max = 2};
 }
 
 /* Commits of `records` each, one per `interval_ns`. */

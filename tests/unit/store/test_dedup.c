@@ -21,7 +21,8 @@ static struct dedup_print print_of(const struct dedup *dedup, uint32_t n)
 {
     char text[16];
     int length = snprintf(text, sizeof text, "key-%u", n);
-    return dedup_fingerprint(dedup, DEDUP_RECEIPT, (struct slice){(const uint8_t *)text, (size_t)length});
+    return dedup_fingerprint(dedup, DEDUP_RECEIPT,
+                             (struct slice){(const uint8_t *)text, (size_t)length});
 }
 
 static void put(struct dedup *dedup, uint32_t n, uint64_t lsn, int64_t at_ns)

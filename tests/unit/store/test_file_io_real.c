@@ -1,4 +1,5 @@
-/* file_io_real: the real disk, and the threaded store on it. Needs a directory on a disk: the build directory. */
+/* file_io_real: the real disk, and the threaded store on it. Needs a directory on a disk: the build
+ * directory. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -71,9 +72,11 @@ static void completed_write_is_in_the_file(void **state)
     assert_int_equal(n, 2);
     assert_int_equal(writes[0].result, 2 * STORE_BLOCK_BYTES);
     memset(data, 0, 2 * STORE_BLOCK_BYTES);
-    assert_int_equal(io->ops->read(io, file, data, STORE_BLOCK_BYTES, STORE_BLOCK_BYTES), STORE_BLOCK_BYTES);
+    assert_int_equal(io->ops->read(io, file, data, STORE_BLOCK_BYTES, STORE_BLOCK_BYTES),
+                     STORE_BLOCK_BYTES);
     assert_int_equal(data[0], 7);
-    assert_int_equal(io->ops->read(io, file, data, STORE_BLOCK_BYTES, 4 * STORE_BLOCK_BYTES), 0); /* the end */
+    assert_int_equal(io->ops->read(io, file, data, STORE_BLOCK_BYTES, 4 * STORE_BLOCK_BYTES),
+                     0); /* the end */
     io->ops->close(io, file);
     mem_unmap(data, 2 * STORE_BLOCK_BYTES);
     io->ops->destroy(io);
@@ -88,7 +91,8 @@ static void failed_write_says_why(void **state)
     assert_int_equal(io->ops->open(io, "b", FILE_OPEN_CREATE, &file), 0);
     io->ops->close(io, file);
     assert_int_equal(io->ops->open(io, "b", FILE_OPEN_READ_ONLY | FILE_OPEN_DIRECT, &file), 0);
-    assert_int_equal(io->ops->open(io, "b", FILE_OPEN_CREATE | FILE_OPEN_EXCLUSIVE, &file), -EEXIST);
+    assert_int_equal(io->ops->open(io, "b", FILE_OPEN_CREATE | FILE_OPEN_EXCLUSIVE, &file),
+                     -EEXIST);
     assert_int_equal(io->ops->open(io, "b", FILE_OPEN_READ_ONLY | FILE_OPEN_DIRECT, &file), 0);
     assert_int_equal(io->ops->writer_start(io, &err), 0);
     uint8_t *data = mem_map(STORE_BLOCK_BYTES);
@@ -126,7 +130,8 @@ static void submit_one(struct store_port *port)
 {
     static uint8_t payload[32] = "{\"a\":1}";
     struct record record = {.kind = RECORD_LOG, .event_time_ns = 1, .payload = {payload, 7}};
-    struct submit_header header = {.record_count = 1, .kinds = 1u << RECORD_LOG, .time_min_ns = 1, .time_max_ns = 1};
+    struct submit_header header = {
+        .record_count = 1, .kinds = 1u << RECORD_LOG, .time_min_ns = 1, .time_max_ns = 1};
     uint8_t *to = NULL;
     while (to == NULL) { /* the ring drains */
         to = spsc_claim(&port->submit, 256);
@@ -141,7 +146,8 @@ static void submit_one(struct store_port *port)
 static uint64_t drain_acks(struct store_port *port)
 {
     uint64_t end = 0;
-    for (const struct spsc_frame *frame = spsc_take(&port->acks); frame != NULL; frame = spsc_take(&port->acks)) {
+    for (const struct spsc_frame *frame = spsc_take(&port->acks); frame != NULL;
+         frame = spsc_take(&port->acks)) {
         assert_int_equal(frame->type, ACK_DURABLE);
         memcpy(&end, frame->payload, sizeof end);
     }

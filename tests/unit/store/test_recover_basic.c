@@ -1,7 +1,8 @@
 /* recover: what comes back after a kill; the simulation tests go further. */
 #include "store_fixture.h"
 
-/* Larger than a sector, so that a flipped bit in the first one always hits something that a CRC covers. */
+/* Larger than a sector, so that a flipped bit in the first one always hits something that a CRC
+ * covers. */
 static void put_large(struct fixture *fx, uint32_t records)
 {
     struct request request = {.records = records, .payload_bytes = 1000};
@@ -56,7 +57,8 @@ static void corruption_below_d_is_reported_and_the_rest_is_kept(void **state)
         fx_step(&fx, 10);
     }
     fx_stop(&fx);
-    assert_int_equal(sim_disk_corrupt(fx.disk, "log/0000000000000001.seg", STORE_BLOCK_BYTES, 512), 0);
+    assert_int_equal(sim_disk_corrupt(fx.disk, "log/0000000000000001.seg", STORE_BLOCK_BYTES, 512),
+                     0);
     fx_open(&fx);
     assert_int_equal(fx.report.corrupt_batches, 1);
     assert_int_equal(fx.report.corrupt_lsn_count, 1);
@@ -77,7 +79,8 @@ static void refuse_policy_refuses(void **state)
         fx_step(&fx, 10);
     }
     fx_stop(&fx);
-    assert_int_equal(sim_disk_corrupt(fx.disk, "log/0000000000000001.seg", STORE_BLOCK_BYTES, 512), 0);
+    assert_int_equal(sim_disk_corrupt(fx.disk, "log/0000000000000001.seg", STORE_BLOCK_BYTES, 512),
+                     0);
     fx.options.on_corruption = ON_CORRUPTION_REFUSE;
     int r = store_open_single(&fx.store, &fx.options, sim_disk_io(fx.disk), &fx.report, &fx.err);
     assert_int_equal(r, ERR_CORRUPT);
@@ -95,7 +98,8 @@ static void torn_last_batch_is_cut_and_its_place_used_again(void **state)
     fx_step(&fx, 3);
     assert_int_equal(fx_durable_lsn(&fx), 1);
     fx_kill(&fx); /* before any mark: the only batch has no witness */
-    assert_int_equal(sim_disk_corrupt(fx.disk, "log/0000000000000001.seg", STORE_BLOCK_BYTES, 512), 0);
+    assert_int_equal(sim_disk_corrupt(fx.disk, "log/0000000000000001.seg", STORE_BLOCK_BYTES, 512),
+                     0);
     fx_open(&fx);
     assert_int_equal(fx.report.last_lsn, 0);
     assert_int_equal(fx.report.corrupt_batches, 0);

@@ -128,7 +128,8 @@ static void seen_record_keys_are_dropped_and_the_rest_is_stored(void **state)
     struct fixture fx;
     fx_init(&fx, 8);
     struct request first = {.records = 2, .keys = {"a", "b"}};
-    struct request second = {.records = 4, .keys = {"c", "a", "c", "d"}}; /* "c" twice in one request */
+    struct request second = {.records = 4,
+                             .keys = {"c", "a", "c", "d"}}; /* "c" twice in one request */
     assert_true(fx_submit(&fx, &first));
     assert_true(fx_submit(&fx, &second));
     fx_step(&fx, 10);
@@ -195,7 +196,8 @@ static void full_disk_refuses_and_comes_back_by_itself(void **state)
     assert_int_equal(fx_state(&fx), STORE_OK);
     fx_put(&fx, 0, 1);
     fx_step(&fx, 20);
-    assert_int_equal(fx_durable_lsn(&fx), acked_while_full + 1); /* LSNs of what was refused are used again */
+    assert_int_equal(fx_durable_lsn(&fx),
+                     acked_while_full + 1); /* LSNs of what was refused are used again */
     fx_stop(&fx);
     assert_int_equal(fx_log_count(&fx), acked_while_full + 1);
     assert_int_equal(fx_verify_faults(&fx), 0);
