@@ -14,7 +14,7 @@
  * a full ring and nobody wakes it. With them one of the two must see the other's store
  * (C17 7.17.3p11: F1 and F2 have a place in the one order of sequentially consistent fences;
  * whichever comes second, the load behind it sees the store before the first). That is the
- * language's own guarantee, not x86's; the model check (tests/unit/core/test_spsc_model.c) explores
+ * language's own guarantee, not x86's; the model check (tests/unit/core/test_park_model.c) explores
  * both.
  *
  * Under ThreadSanitizer, which does not understand fences, the same promise is kept by

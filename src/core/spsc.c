@@ -5,12 +5,16 @@
  * out of memory when a page is first touched kills the process, as for any other memory.
  *
  * Edges, each named at both ends below:
- *   R1 -> A1   tail. Orders the bytes of every committed frame before the position that makes them
- * readable. Licenses the consumer to read everything below tail. R2 -> A2   head. Orders the
- * consumer's last read of a frame before the position that gives it up. Licenses the producer to
- * overwrite everything below head. A frame's bytes are always addressed as memory + (position &
- * mask), by both sides, so that the second mapping is reached only by running on from the first:
- * the two sides use the same virtual address for the same byte.
+ *   R1 -> A1   tail. Orders the bytes of every committed frame, and the words of the last skip,
+ *              before the position that makes them readable. Licenses the consumer to read
+ *              everything below tail, and the skip words once for each new tail.
+ *   R2 -> A2   head. Orders the consumer's last read of a frame, and its copy of the skip words,
+ *              before the position that gives the frame up. Licenses the producer to overwrite
+ *              everything below head, and the skip words once head has caught up with tail.
+ *
+ * A frame's bytes are always addressed as memory + (position & mask), by both sides, so that the
+ * second mapping is reached only by running on from the first: the two sides use the same virtual
+ * address for the same byte.
  */
 #include "core/spsc.h"
 
@@ -22,7 +26,9 @@
 /* 256 KiB: an eighth to a half of the L2 of current server cores, so that an idle ring lives in it.
  */
 #define SPSC_REWIND_BYTES KIB(256)
-/* The known free room is enough when it is this many times the estimate: a body that turns out larger is refused by nobody. */
+/* The free room that is known already is enough for a frame of unknown size when it is this many
+ * times the estimate. The estimate of a request is its body; the smallest records grow five-fold
+ * when a header is put before each, none eight-fold. */
 #define SPSC_PLENTY 8u
 /* No frame ends here: positions are multiples of 16. */
 #define SPSC_NO_POSITION 1u
@@ -152,11 +158,21 @@ void spsc_close(struct spsc *ring)
  */
 static uint64_t free_cached(const struct spsc *ring)
 {
-    /* A consumer that has released everything before the skip and nothing behind it holds no byte of the skipped stretch. */
+    /* A consumer that has released everything before the skip and nothing behind it holds no byte
+     * of the skipped stretch. head itself never lies inside the stretch or on skip_to. */
     uint64_t head = ring->head_cache == ring->skip_from ? ring->skip_to : ring->head_cache;
     uint64_t used = ring->committed - head;
     ASSERT(used <= ring->capacity);
     return ring->capacity - used;
+}
+
+/* pure: does this read as a skip that an empty ring may have made? Or none yet. */
+static bool is_skip(const struct spsc *ring, uint64_t from, uint64_t to)
+{
+    if (from == SPSC_NO_POSITION) {
+        return to == SPSC_NO_POSITION;
+    }
+    return from % SPSC_FRAME_ALIGN == 0 && (to & ring->mask) == 0 && to - from < ring->capacity;
 }
 
 static void refresh_head(struct spsc *ring)
@@ -223,7 +239,7 @@ uint8_t *spsc_claim_most(struct spsc *ring, uint64_t payload_bytes_min, uint64_t
     uint64_t need = frame_bytes(payload_bytes_min);
     uint64_t start = claim_start(ring);
     if (free_cached(ring) / SPSC_PLENTY < need) {
-        refresh_head(ring); /* "Everything that is free" is worth the consumer's line only when it may matter. */
+        refresh_head(ring); /* worth the consumer's line only when it may matter */
     }
     uint64_t room = free_cached(ring);
     if (room < need) {
@@ -250,12 +266,14 @@ uint64_t spsc_commit(struct spsc *ring, uint32_t type, uint64_t payload_bytes)
     ASSERT(payload_bytes <= ring->claimed_bytes - SPSC_FRAME_ALIGN);
     uint64_t start = ring->claimed_at;
     if (UNLIKELY(start != ring->committed)) {
-        /* The ring is empty and the consumer knows it: it looks at the two words again only after it
-         * has seen (A1) a tail beyond skip_from, which is stored (R1) after them. The skip is committed
-         * together with the frame behind it, so a published tail never ends in a skip. */
-        ASSERT((start & ring->mask) == 0);
+        /* The ring is empty and the consumer knows it (A2, in claim_start): it looks at the two
+         * words again only after it has seen (A1) a tail beyond skip_from, which is stored (R1)
+         * after them. The skip is committed together with the frame behind it, so a published tail
+         * never ends in a skip, and a claim given up leaves the words alone. */
+        ASSERT(ring->head_cache == ring->committed);
         ring->skip_from = ring->committed;
         ring->skip_to = start;
+        ASSERT(is_skip(ring, ring->skip_from, ring->skip_to));
     }
     uint64_t end = start + frame_bytes(payload_bytes);
     write_header(ring, start, type, (uint32_t)payload_bytes, end);
@@ -290,11 +308,12 @@ uint64_t spsc_used_bytes(struct spsc *ring)
 static void refresh_tail(struct spsc *ring)
 {
     /* A1: pairs with R1 in spsc_publish. Every byte below the value read is the frame the producer
-     * committed there. */
+     * committed there, and the skip words are those of the last skip below it. */
     uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_acquire);
     if (tail != ring->tail_cache) {
-        /* Something new is published, so the last skip is settled: the producer writes these words only while nothing is
-         * left to read. */
+        /* Only now, and before anything of the new tail is released: while a frame is unreleased
+         * the producer does not write these words. With an unchanged tail it may be writing them.
+         */
         ring->skip_from_cache = ring->skip_from;
         ring->skip_to_cache = ring->skip_to;
         ring->tail_cache = tail;
@@ -310,6 +329,7 @@ const struct spsc_frame *spsc_take(struct spsc *ring)
         }
     }
     if (UNLIKELY(ring->next == ring->skip_from_cache)) {
+        ASSERT(is_skip(ring, ring->skip_from_cache, ring->skip_to_cache));
         ring->next = ring->skip_to_cache;
         ASSERT(ring->next != ring->tail_cache); /* a skip is published with the frame behind it */
     }
@@ -366,13 +386,18 @@ void spsc_validate(const struct spsc *ring)
     ASSERT(ring->mask == ring->capacity - 1);
     ASSERT(ring->rewind_bytes < ring->capacity);
     ASSERT(((ring->committed | tail | head | ring->next) % SPSC_FRAME_ALIGN) == 0);
-    /* head_cache <= head <= next <= tail <= committed, told by differences because positions wrap. A skip makes the span
-     * longer than what is used, never longer than two capacities. */
+    ASSERT(is_skip(ring, ring->skip_from, ring->skip_to));
+    ASSERT(is_skip(ring, ring->skip_from_cache, ring->skip_to_cache));
+    /* head_cache <= head <= next <= tail <= committed, told by differences because positions wrap.
+     * A skip makes the span longer than what is used, by less than a capacity; only one can lie in
+     * the span, because it begins where head_cache was read. */
     uint64_t span = ring->committed - ring->head_cache;
-    ASSERT(span <= 2 * ring->capacity);
+    ASSERT(span < 2 * ring->capacity);
     ASSERT(free_cached(ring) <= ring->capacity);
     ASSERT(ring->committed - head <= span);
     ASSERT(ring->committed - ring->next <= ring->committed - head);
     ASSERT(ring->committed - tail <= ring->committed - ring->next);
     ASSERT(ring->tail_cache - ring->next <= tail - ring->next);
+    /* Who has seen the last tail has the last skip, unless that is still unpublished. */
+    ASSERT(ring->tail_cache != ring->committed || ring->skip_from_cache == ring->skip_from);
 }

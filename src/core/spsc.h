@@ -76,8 +76,9 @@ void spsc_close(struct spsc *ring);
 /* Producer. Room for one frame of at most payload_bytes, or NULL when there is not that much free now. A claim may be
  * given up by simply not committing it; a new claim replaces it. */
 uint8_t *spsc_claim(struct spsc *ring, uint64_t payload_bytes) MUST_USE;
-/* Producer. Claims everything that is free (at least payload_bytes_min, else NULL) for a frame whose size is not known
- * yet; *payload_bytes says how much. */
+/* Producer. Claims everything known to be free (at least payload_bytes_min, else NULL) for a frame whose size is not known
+ * yet; *payload_bytes says how much. What is known is brought up to date unless it is eight times the minimum, so the
+ * minimum should be an honest estimate. */
 uint8_t *spsc_claim_most(struct spsc *ring, uint64_t payload_bytes_min, uint64_t *payload_bytes) MUST_USE;
 /* Producer. Ends the open claim with payload_bytes actually used; returns the frame's end position. Not yet visible. */
 uint64_t spsc_commit(struct spsc *ring, uint32_t type, uint64_t payload_bytes);

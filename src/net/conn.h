@@ -167,6 +167,7 @@ struct server {
     struct content_decoder *decoder;
     struct listener listeners[SERVER_LISTEN_MAX];
     uint64_t now_ns;
+    uint64_t event_interval_ns; /* average time between events, lately */
     uint64_t accept_retry_ns; /* 0: no listener waits to be armed again */
     bool is_draining;
 

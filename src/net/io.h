@@ -78,9 +78,9 @@ void io_shut(struct io *io, struct io_key key, int fd);
 /* Watches an eventfd; multishot. */
 void io_wake(struct io *io, int fd);
 
-/* Submits what is queued and waits at most wait_ns for one event (0: only look), in one system call
- * at most. Returns the number of events for io_next, or -errno when the ring is beyond use. */
-int io_poll(struct io *io, uint64_t wait_ns) MUST_USE;
+/* Submits what is queued and waits at most wait_ns for an event (0: only look), in one system call
+ * at most. is_dense: events come so fast that the wait may gather some for up to 50 us. Returns the number of events for io_next, or -errno when the ring is beyond use. */
+int io_poll(struct io *io, uint64_t wait_ns, bool is_dense) MUST_USE;
 /* The next event of this pass; false when there is none left. */
 bool io_next(struct io *io, struct io_event *event);
 void io_buffer_give(struct io *io, const struct io_event *event);

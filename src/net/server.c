@@ -205,16 +205,31 @@ static void server_take_counts(struct server *server)
     atomic_store_explicit(&server->stats.cq_overflows, counts.cq_overflows, memory_order_relaxed);
 }
 
+/* Events closer together than this make gathering worth 50 us of latency: some 50,000 events (25,000 requests) a second. */
+#define DENSE_INTERVAL_NS (20 * NS_US)
+#define IDLE_INTERVAL_NS  (10 * NS_MS)
+
+/* An exponential average over some eight passes; one idle gap ends density at once. */
+static void server_note_density(struct server *server, uint64_t now_ns, int count)
+{
+    uint64_t gap = u64_min(now_ns - server->now_ns, IDLE_INTERVAL_NS);
+    uint64_t interval = gap / (uint64_t)(count > 0 ? count : 1);
+    server->event_interval_ns = gap == IDLE_INTERVAL_NS ? gap : (server->event_interval_ns * 7 + interval) / 8;
+}
+
 int server_poll(struct server *server, uint64_t wait_ns)
 {
     struct io_event event;
 
     ASSERT_ROLE(ROLE_SHARD);
-    int count = io_poll(server->io, server_has_work(server) ? 0 : wait_ns);
+    bool is_dense = server->event_interval_ns < DENSE_INTERVAL_NS;
+    int count = io_poll(server->io, server_has_work(server) ? 0 : wait_ns, is_dense);
     if (UNLIKELY(count < 0)) {
         return count;
     }
-    server->now_ns = clock_mono_ns();
+    uint64_t now_ns = clock_mono_ns();
+    server_note_density(server, now_ns, count);
+    server->now_ns = now_ns;
     server_refresh_date(server);
     while (io_next(server->io, &event)) { /* bound: the events of this pass */
         server_on_event(server, &event);

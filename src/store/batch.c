@@ -10,11 +10,13 @@
 #include "core/crc32c.h"
 #include "core/mem.h"
 
+#define BATCH_HUGE_PAGE_BYTES MIB(2)
+
 int batch_init(struct batch *batch, uint64_t payload_max, struct err *err)
 {
     *batch = (struct batch){.state = BATCH_FREE, .payload_max = payload_max};
     batch->memory_bytes = batch_file_bytes(payload_max);
-    batch->memory = mem_map(batch->memory_bytes);
+    batch->memory = mem_map_huge(batch->memory_bytes);
     batch->outcome_memory = mem_map(BATCH_OUTCOME_BYTES);
     if (batch->memory == NULL || batch->outcome_memory == NULL) {
         batch_close(batch);
@@ -55,7 +57,8 @@ void batch_end(struct batch *batch, uint64_t keep_bytes)
 {
     ASSERT(batch->state == BATCH_WRITTEN || batch->state == BATCH_ABANDONED);
     batch->state = BATCH_FREE;
-    uint64_t keep = align_up(keep_bytes, STORE_BLOCK_BYTES);
+    /* Whole huge pages: giving back a part of one would break it up, and then the rest is pinned page by page again. */
+    uint64_t keep = align_up(keep_bytes, BATCH_HUGE_PAGE_BYTES);
     if (batch->touched_bytes > keep) {
         mem_release_pages(batch->memory + keep, batch->touched_bytes - keep);
         batch->touched_bytes = keep;

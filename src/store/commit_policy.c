@@ -27,9 +27,10 @@ static bool is_pause_worth_it(const struct commit_policy *policy, const struct c
     if (policy->pause_ns == 0 || policy->hold_off > 0) {
         return false;
     }
-    uint64_t expected = expected_in_pause(policy);
+    bool is_complete = policy->target_requests != 0 && policy->pauses_to_probe > 0 &&
+                       input->records >= policy->target_requests;
     bool is_frequent = policy->pause_records > 0 || policy->interval_ewma_ns < 2 * policy->pause_ns;
-    return is_frequent && expected >= COMMIT_DENSE_RECORDS && input->records < expected;
+    return is_frequent && !is_complete && expected_in_pause(policy) >= COMMIT_DENSE_RECORDS;
 }
 
 uint64_t commit_policy_decide(const struct commit_policy *policy, const struct commit_input *input)
@@ -67,13 +68,18 @@ void commit_policy_on_submit(struct commit_policy *policy, uint64_t now_ns, uint
     if (interval == INTERVAL_MAX_NS) {
         policy->interval_ewma_ns = INTERVAL_MAX_NS;
     }
-    if (policy->pause_records > 0) {
-        /* Everybody who could come was already in the batch: a closed loop of few clients gains
-         * nothing from waiting. */
-        bool paid = records >= policy->pause_records + policy->pause_records / 2;
-        policy->hold_off = paid ? 0 : COMMIT_HOLD_OFF;
-        policy->pause_records = 0;
-    } else if (policy->hold_off > 0) {
-        policy->hold_off--;
+    if (policy->pause_records == 0) {
+        policy->hold_off -= policy->hold_off > 0;
+        return;
     }
+    /* Everybody who could come was already in the batch: a closed loop of few clients gains nothing
+     * from waiting. */
+    bool paid = records >= policy->pause_records + policy->pause_records / 2;
+    policy->hold_off = paid ? 0 : COMMIT_HOLD_OFF;
+    policy->pause_records = 0;
+    bool is_probe = policy->pauses_to_probe == 0;
+    if (is_probe || records < policy->target_requests) {
+        policy->target_requests = records;
+    }
+    policy->pauses_to_probe = is_probe ? COMMIT_PROBE : policy->pauses_to_probe - 1;
 }

@@ -49,7 +49,7 @@ int keeper_init(struct keeper *keeper, const struct keeper_options *options, str
                         .id_next = options->id_next,
                         .log_bytes = options->log_bytes};
     keeper->park.fd = -1;
-    keeper->zeroes = mem_map(SEGMENT_CHUNK_BYTES);
+    keeper->zeroes = mem_map_huge(SEGMENT_CHUNK_BYTES);
     keeper->block = mem_map(STORE_BLOCK_BYTES);
     if (keeper->zeroes == NULL || keeper->block == NULL) {
         return err_set(err, -ENOMEM, "open the keeper: map its buffers");

@@ -484,10 +484,10 @@ static bool is_any_held(const struct writer *writer)
 
 static void submit_now(struct writer *writer, struct batch *batch, uint64_t now_ns)
 {
-    uint64_t records = batch->header.record_count;
+    uint64_t requests = batch->request_count;
     writer->pause_until_ns = 0;
     if (journal_submit(&writer->journal, now_ns) == 0) {
-        commit_policy_on_submit(&writer->policy, now_ns, records);
+        commit_policy_on_submit(&writer->policy, now_ns, requests);
         return;
     }
     bool is_hopeless = writer->journal.in_flight == 0 && !writer->journal.is_failing &&
@@ -518,7 +518,7 @@ static void writer_commit(struct writer *writer, uint64_t now_ns)
         return;
     }
     struct commit_input input = {.now_ns = now_ns,
-                                 .records = batch->header.record_count,
+                                 .records = batch->request_count,
                                  .bytes = batch->payload_bytes,
                                  .oldest_at_ns = batch->oldest_at_ns,
                                  .in_flight = writer->journal.in_flight,

@@ -169,6 +169,7 @@ class Server:
             if match and not self.ready.is_set():
                 self.port = int(match.group(1))
                 self.ready.set()
+        process.stderr.close()
         self.ready.set()
 
     def log_text(self):
@@ -183,6 +184,13 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
+
+    def stop_clean(self):
+        """Orderly, with exit code 0 and nothing in its log that an assertion or a sanitizer said."""
+        code = self.stop()
+        wait_until(lambda: self.process.stderr.closed)
+        bad = [line for line in self.log if re.search(r"ASSERT|Sanitizer|runtime error", line)]
+        assert code == 0 and not bad, f"exit code {code}: {''.join(bad or self.log[-5:])}"
 
     def connect(self, timeout=10):
         return Connection(self.port, timeout)

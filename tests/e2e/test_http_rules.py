@@ -157,7 +157,7 @@ CLOSING = [
     ("HTTP/1.10", sized(line="POST /v1/logs HTTP/1.10"), {400, 505}),
     ("HTTP/1", sized(line="POST /v1/logs HTTP/1"), {400, 505}),
     ("http/1.1", sized(line="POST /v1/logs http/1.1"), {400, 505}),
-    ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {505}),
+    ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {400, 505}),  # two faults; either may be named
     ("TLS hello", bytes.fromhex("16030100c8010000c40303") + b"\0\x13" * 100 + b"\r\n\r\n", {400}),
     # Limits of the head.
     ("target of 9000", sized(line="POST /" + "a" * 9000 + " HTTP/1.1"), {414}),
@@ -184,6 +184,14 @@ CLOSING = [
     ("second chunk size wraps the sum", chunked(chunk(b" " * 16) + b"fffffffffffffff8\r\n" + BAD), {400, 413}),
     ("chunk size LF", chunked(b"%x\n" % len(BAD) + BAD + b"\r\n" + LAST), {400}),
     ("chunk size CR", chunked(b"%x\r" % len(BAD) + BAD + b"\r\n" + LAST), {400}),
+    ("chunk size CR and another byte", chunked(b"%x\rX" % len(BAD) + BAD + b"\r\n" + LAST), {400}),
+    ("chunk size without CR", chunked(b"%xX\n" % len(BAD) + BAD + b"\r\n" + LAST), {400}),
+    ("chunk data CR and another byte", chunked(chunk(BAD, end=b"\rX") + LAST), {400}),
+    ("chunk data another byte and LF", chunked(chunk(BAD, end=b"X\n") + LAST), {400}),
+    ("last chunk CR and another byte", chunked(chunk(BAD) + b"0\rX\r\n"), {400}),
+    ("last line CR and another byte", chunked(chunk(BAD) + b"0\r\n\rX"), {400}),
+    ("trailer CR and another byte", chunked(chunk(BAD) + b"0\r\nX: y\rX\r\n"), {400}),
+    ("head ends in CR and another byte", sized(body=b"")[:-1] + b"X" + BAD, {400}),
     ("chunk data LF", chunked(chunk(BAD, end=b"\n") + LAST), {400}),
     ("chunk data CR", chunked(chunk(BAD, end=b"\r") + LAST), {400}),
     ("chunk data longer than said", chunked(b"%x\r\n" % (len(BAD) - 2) + BAD + b"\r\n" + LAST), {400}),
@@ -310,17 +318,22 @@ class Shared(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        cls.leaks = set()
         cls.server = Server(*cls.options)
         cls.server.start()
 
     @classmethod
     def tearDownClass(cls):
-        cls.server.__exit__()
+        try:
+            cls.server.stop_clean()
+        finally:
+            cls.server.__exit__()
 
     def tearDown(self):
         self.assertIsNone(self.server.process.poll(), "the server died: " + self.server.log_text())
-        stored = [line for line in self.server.dump_lines() if b"refused" in line]
-        self.assertEqual(stored, [], "a refused request left something in the log")
+        stored = {line for line in self.server.dump_lines() if b"refused" in line} - self.leaks
+        self.leaks |= stored  # the next test shall not fail for the same record
+        self.assertEqual(stored, set(), "a refused request left something in the log")
         self.assertTrue(self.server.ledger()["balanced"])
 
     def healthy(self):
@@ -560,8 +573,16 @@ class Connections(Shared):
                            ("400", post("Content-Length: x", body=b""))):
             with self.subTest(name), self.server.connect() as connection:
                 connection.send(head)
-                # The answer is on its way; a client that only writes must not lose it to a reset.
-                for at in range(0, 2 * 1024 * 1024, 65536):
+                # The answer is on its way; a client that still writes must not lose it to a reset: none may come.
+                for at in range(0, 512 * 1024, 65536):
+                    connection.send(body[at:at + 65536])
+                    time.sleep(0.002)
+                self.check_error(connection.response(), {int(name[:3])})
+                connection.socket.shutdown(socket.SHUT_WR)
+                self.assertEqual(connection.socket.recv(1), b"", "the end is a FIN, not a reset")
+            with self.subTest(name + ", all of it"), self.server.connect() as connection:
+                connection.send(head)
+                for at in range(0, len(body), 65536):
                     send_all_one_can(connection, body[at:at + 65536])
                 self.check_error(connection.response(), {int(name[:3])})
             self.healthy()
@@ -708,9 +729,10 @@ class Crowd(unittest.TestCase):
 
 
 def ndjson_of(total):
-    """Exactly `total` bytes of NDJSON."""
+    """Exactly `total` bytes of NDJSON, half of it incompressible."""
     line = encode(record(0, message="b" * 8000)) + b"\n"
-    body = line * (total // len(line) - 1)
+    head, tail = line.split(b"b" * 8000)
+    body = b"".join(head + os.urandom(4000).hex().encode() + tail for _ in range(total // len(line) - 1))
     last = encode(record(0, message=""))
     return body + encode(record(0, message="e" * (total - len(body) - len(last))))
 
@@ -725,7 +747,10 @@ class LargeBodies(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        cls.server.__exit__()
+        try:
+            cls.server.stop_clean()
+        finally:
+            cls.server.__exit__()
 
     def ask(self, wire):
         with self.server.connect(60) as connection:
@@ -761,7 +786,7 @@ class LargeBodies(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(self.ask(wire).status, 413)
         self.assertEqual(self.server.get("/healthcheck").status, 200)
-        self.assertEqual(self.server.ledger()["durable"], before["durable"], "nothing of them is stored")
+        self.assertEqual(self.server.ledger()["records"]["durable"], before["records"]["durable"], "nothing of them is stored")
 
     def test_one_record_of_16_mib(self):
         empty = encode(record(0, message=""))
@@ -772,12 +797,21 @@ class LargeBodies(unittest.TestCase):
         self.assertEqual(len(stored), 1)
         self.assertEqual(stored[0][stored[0].index(b'"record":') + 9:-1], body)
 
+    def test_what_compresses_well_is_no_bomb(self):
+        """Records that differ in a number and a time, as an agent that batches sends them."""
+        body = b"\n".join(encode(record(i, timestamp=f"2025-08-25T10:{i // 3600:02}:{i // 60 % 60:02}.{i % 60:03}Z")) for i in range(60000))
+        for encoding, wire in (("gzip", gzip.compress(body, 9)), ("zstd", subprocess.run(["zstd", "-q", "-9", "-c"], input=body, stdout=subprocess.PIPE).stdout)):
+            with self.subTest(encoding, ratio=len(body) / len(wire)):
+                answer = self.ask(sized("Content-Type: application/x-ndjson", f"Content-Encoding: {encoding}", body=wire))
+                self.assertEqual(answer.status, 202, answer)
+                self.assertEqual(answer.json()["accepted"], 60000)
+
     def test_bombs_are_stopped(self):
         for encoding, press in (("gzip", lambda data: gzip.compress(data, 9)), ("zstd", zstd)):
             with self.subTest(encoding):
                 wire = press(b"[" + b" " * 200_000_000 + b"]")
                 answer = self.ask(sized(f"Content-Encoding: {encoding}", body=wire))
-                self.assertEqual(answer.status, 413, answer)
+                self.assertEqual(answer.status, 413, answer.status)
         self.assertLess(self.server.resident_bytes(), 512 * 1024 * 1024)
         self.assertEqual(self.server.get("/healthcheck").status, 200)
 

@@ -348,16 +348,18 @@ static void empty_ring_far_in_starts_again_at_the_beginning(void **state)
     assert_int_equal(offset_of(room), 0);
     memset(room, 'p', 100);
     assert_int_equal(spsc_commit(&ring, 5, 100), RING_BYTES + 128);
-    /* The pad counts as used until it is released. */
-    assert_int_equal(spsc_used_bytes(&ring), 2048 + 128);
+    /* The skipped stretch holds nothing, so it is not used; who only sees positions sees its
+     * length. */
+    assert_int_equal(spsc_used_bytes(&ring), 128);
     spsc_publish(&ring);
+    assert_int_equal(spsc_pending_bytes(&ring), 2048 + 128);
     expect(5, 100, 'p');
     expect_nothing();
     spsc_release(&ring);
     assert_int_equal(spsc_used_bytes(&ring), 0);
 }
 
-static void claim_given_up_after_a_skip_leaves_no_pad(void **state)
+static void claim_given_up_after_a_skip_leaves_no_trace(void **state)
 {
     (void)state;
     advance(2048);
@@ -365,8 +367,12 @@ static void claim_given_up_after_a_skip_leaves_no_pad(void **state)
     assert_false(spsc_publish(&ring));
     assert_int_equal(spsc_used_bytes(&ring), 0);
     expect_nothing();
-    /* Too large to fit behind the skip, so this one stays where it is and the ring is whole. */
-    assert_int_equal(offset_of(spsc_claim(&ring, RING_BYTES - SPSC_FRAME_ALIGN)), 2048);
+    ring.rewind_bytes = RING_BYTES - 16; /* and the next one may even stay where it is */
+    put(1, 100, 'n');
+    assert_int_equal(ring.committed, 2048 + 128);
+    spsc_publish(&ring);
+    expect(1, 100, 'n');
+    spsc_validate(&ring);
 }
 
 static void near_the_start_there_is_no_skip(void **state)
@@ -395,40 +401,100 @@ static void no_skip_while_anything_is_unpublished_or_unreleased(void **state)
     assert_int_equal(offset_of(spsc_claim(&ring, 16)), 0);
 }
 
-static void claim_that_would_not_fit_behind_the_skip_stays(void **state)
+static void whole_capacity_is_free_right_after_a_skip(void **state)
 {
     (void)state;
     advance(2048);
-    /* 2048 bytes remain before the offset: header and 2032 fit exactly. */
-    assert_int_equal(offset_of(spsc_claim(&ring, 2033)), 2048);
-    assert_int_equal(offset_of(spsc_claim(&ring, 2032)), 0);
-    put(1, 2032, 'e');
+    uint8_t *room = spsc_claim(&ring, RING_BYTES - SPSC_FRAME_ALIGN);
+    assert_non_null(room);
+    assert_int_equal(offset_of(room), 0);
+    memset(room, 'e', RING_BYTES - SPSC_FRAME_ALIGN);
+    spsc_commit(&ring, 1, RING_BYTES - SPSC_FRAME_ALIGN);
+    assert_int_equal(spsc_used_bytes(&ring), RING_BYTES);
     assert_null(spsc_claim(&ring, 0));
     spsc_publish(&ring);
-    expect(1, 2032, 'e');
+    assert_int_equal(spsc_pending_bytes(&ring), RING_BYTES); /* never more than there is */
+    spsc_validate(&ring);
+    expect(1, RING_BYTES - SPSC_FRAME_ALIGN, 'e');
+    spsc_release(&ring);
+    assert_int_equal(spsc_used_bytes(&ring), 0);
 }
 
-static void claim_most_skips_when_the_estimate_fits(void **state)
+static void full_ring_behind_a_skip_keeps_data(void **state)
+{
+    advance(2048);
+    full_ring_returns_null_and_keeps_data(state);
+}
+
+static void claim_most_after_a_skip_gives_the_whole_capacity(void **state)
 {
     (void)state;
     uint64_t bytes = 0;
     advance(2048);
-    assert_int_equal(offset_of(spsc_claim_most(&ring, 2033, &bytes)), 2048);
+    uint8_t *room = spsc_claim_most(&ring, 2033, &bytes);
+    assert_non_null(room);
+    assert_int_equal(offset_of(room), 0);
     assert_int_equal(bytes, RING_BYTES - SPSC_FRAME_ALIGN);
-    assert_int_equal(offset_of(spsc_claim_most(&ring, 2032, &bytes)), 0);
-    assert_int_equal(bytes, 2048 - SPSC_FRAME_ALIGN);
-    memset(ring.memory + SPSC_FRAME_ALIGN, 'q', bytes);
+    memset(room, 'q', bytes);
     spsc_commit(&ring, 3, bytes);
     spsc_publish(&ring);
-    expect(3, 2032, 'q');
+    expect(3, RING_BYTES - SPSC_FRAME_ALIGN, 'q');
     spsc_release(&ring);
     assert_int_equal(spsc_used_bytes(&ring), 0);
+}
+
+static void claim_most_looks_again_when_it_may_matter(void **state)
+{
+    (void)state;
+    uint64_t bytes = 0;
+    ring.rewind_bytes = RING_BYTES - 16; /* the skip would look anyway */
+    advance(2048);
+    assert_non_null(spsc_claim_most(&ring, 240, &bytes)); /* eight times its frame is known */
+    assert_int_equal(bytes, 2048 - SPSC_FRAME_ALIGN);
+    assert_non_null(spsc_claim_most(&ring, 241, &bytes));
+    assert_int_equal(bytes, RING_BYTES - SPSC_FRAME_ALIGN);
+}
+
+static void skip_is_invisible_until_published(void **state)
+{
+    (void)state;
+    advance(2048);
+    put(1, 10, 'a');
+    expect_nothing();
+    assert_true(spsc_is_empty(&ring));
+    put(2, 10, 'b'); /* behind the same skip */
+    spsc_validate(&ring);
+    spsc_publish(&ring);
+    assert_false(spsc_is_empty(&ring));
+    expect(1, 10, 'a');
+    expect(2, 10, 'b');
+    expect_nothing();
+}
+
+/* The consumer's copy of the skip words must follow each skip, also when it looked in between. */
+static void skip_after_skip_is_followed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        advance(1024 + 16); /* itself behind a skip, from the second turn on */
+        assert_true(spsc_is_empty(&ring));
+        assert_int_equal(put(1, 500, i) & ring.mask, 528);
+        assert_true(spsc_is_empty(&ring));
+        spsc_publish(&ring);
+        assert_int_equal(put(2, 1000, i + 1) & ring.mask, 528 + 1024);
+        assert_false(spsc_is_empty(&ring));
+        expect(1, 500, i);
+        spsc_publish(&ring);
+        expect(2, 1000, i + 1);
+        spsc_release(&ring);
+        spsc_validate(&ring);
+    }
 }
 
 static void skip_works_across_2_to_the_64(void **state)
 {
     (void)state;
-    /* The ring started 64 bytes before the wrap, so it is far in already and the pad ends at
+    /* The ring started 64 bytes before the wrap, so it is far in already and the skip ends at
      * position 0. */
     uint8_t *room = spsc_claim(&ring, 16);
     assert_int_equal(offset_of(room), 0);
@@ -465,39 +531,85 @@ static void large_ring_rewinds_at_256_kib(void **state)
     spsc_close(&large); /* closing twice is harmless */
 }
 
-/* Every size and every fill level against a plain queue of what was put in. */
+/* What a plain queue of frames would know. */
+struct mirror {
+    uint32_t put_count;
+    uint32_t taken_count;
+    uint32_t skip_count;
+    uint64_t used;  /* of frames not released; a skip is nothing */
+    uint64_t taken; /* of those, taken */
+};
+
+static uint64_t mix_bytes(uint32_t number)
+{
+    return ((uint64_t)number * 37) % (number % 16 == 0 ? RING_BYTES - SPSC_FRAME_ALIGN + 1 : 700);
+}
+
+static uint64_t mix_frame_bytes(uint32_t number)
+{
+    return SPSC_FRAME_ALIGN + align_up(mix_bytes(number), SPSC_FRAME_ALIGN);
+}
+
+static void mix_put(struct mirror *mirror)
+{
+    uint64_t bytes = mix_bytes(mirror->put_count);
+    uint64_t frame_bytes = mix_frame_bytes(mirror->put_count);
+    uint64_t skip_from = ring.skip_from;
+    uint8_t *room = spsc_claim(&ring, bytes);
+    /* Full when there is no room, and only then: a skip takes none away. */
+    assert_int_equal(room != NULL, mirror->used + frame_bytes <= RING_BYTES);
+    if (room == NULL) {
+        return;
+    }
+    memset(room, (int)(mirror->put_count & 0xff), bytes);
+    spsc_commit(&ring, 1 + mirror->put_count % 5, bytes);
+    mirror->put_count++;
+    mirror->used += frame_bytes;
+    mirror->skip_count += skip_from != ring.skip_from;
+}
+
+static void mix_take(struct mirror *mirror)
+{
+    const struct spsc_frame *frame = spsc_take(&ring);
+    if (frame == NULL) {
+        return;
+    }
+    assert_int_equal(frame->type, 1 + mirror->taken_count % 5);
+    assert_int_equal(frame->bytes, mix_bytes(mirror->taken_count));
+    expect_bytes(frame->payload, frame->bytes, (int)(mirror->taken_count & 0xff));
+    mirror->taken += mix_frame_bytes(mirror->taken_count);
+    mirror->taken_count++;
+}
+
 static void any_mix_of_sizes_comes_out_as_it_went_in(void **state)
 {
     (void)state;
-    uint32_t put_count = 0;
-    uint32_t taken_count = 0;
+    struct mirror mirror = {0};
     uint32_t random = 12345;
-    for (int i = 0; i < 50000; i++) {
+    for (int i = 0; i < 100000; i++) {
         random = random * 1664525u + 1013904223u;
         uint32_t choice = random >> 28;
-        uint64_t bytes = ((uint64_t)put_count * 37) % 700;
-        uint8_t *room = choice < 8 ? spsc_claim(&ring, bytes) : NULL;
-        if (room != NULL) {
-            memset(room, (int)(put_count & 0xff), bytes);
-            spsc_commit(&ring, 1 + put_count % 5, bytes);
-            put_count++;
+        if (choice < 8) {
+            mix_put(&mirror);
         }
         if (choice % 3 == 0) {
             spsc_publish(&ring);
         }
-        const struct spsc_frame *frame = choice >= 6 ? spsc_take(&ring) : NULL;
-        if (frame != NULL) {
-            assert_int_equal(frame->type, 1 + taken_count % 5);
-            assert_int_equal(frame->bytes, ((uint64_t)taken_count * 37) % 700);
-            expect_bytes(frame->payload, frame->bytes, (int)(taken_count & 0xff));
-            taken_count++;
+        if (choice >= 6) {
+            mix_take(&mirror);
         }
         if (choice % 4 == 1) {
             spsc_release(&ring);
+            mirror.used -= mirror.taken;
+            mirror.taken = 0;
+        }
+        if (choice % 5 == 0) {
+            assert_int_equal(spsc_used_bytes(&ring), mirror.used);
         }
         spsc_validate(&ring);
     }
-    assert_true(taken_count > 10000);
+    assert_true(mirror.taken_count > 10000);
+    assert_true(mirror.skip_count > 1000);
 }
 
 /* ---------------------------------------------------------------- failures and program errors */
@@ -580,12 +692,12 @@ static void commit_more_than_claimed(void)
     }
 }
 
-static void commit_a_pad(void)
+static void skip_to_nowhere(void)
 {
     close(2);
-    if (spsc_claim(&ring, 16) != NULL) {
-        spsc_commit(&ring, SPSC_TYPE_PAD, 16);
-    }
+    ring.skip_from = 0;
+    ring.skip_to = 32;
+    spsc_validate(&ring);
 }
 
 static void commit_after_refused_claim(void)
@@ -601,7 +713,7 @@ static void program_errors_abort(void **state)
     (void)state;
     assert_int_equal(in_child(commit_without_claim), -SIGABRT);
     assert_int_equal(in_child(commit_more_than_claimed), -SIGABRT);
-    assert_int_equal(in_child(commit_a_pad), -SIGABRT);
+    assert_int_equal(in_child(skip_to_nowhere), -SIGABRT);
     assert_int_equal(in_child(commit_after_refused_claim), -SIGABRT);
 }
 
@@ -630,11 +742,15 @@ int main(void)
         ON_RING(claim_most_gives_all_that_is_free),
         ON_RING(claim_most_refuses_less_than_the_minimum),
         ON_RING(empty_ring_far_in_starts_again_at_the_beginning),
-        ON_RING(claim_given_up_after_a_skip_leaves_no_pad),
+        ON_RING(claim_given_up_after_a_skip_leaves_no_trace),
         ON_RING(near_the_start_there_is_no_skip),
         ON_RING(no_skip_while_anything_is_unpublished_or_unreleased),
-        ON_RING(claim_that_would_not_fit_behind_the_skip_stays),
-        ON_RING(claim_most_skips_when_the_estimate_fits),
+        ON_RING(whole_capacity_is_free_right_after_a_skip),
+        ON_RING(full_ring_behind_a_skip_keeps_data),
+        ON_RING(claim_most_after_a_skip_gives_the_whole_capacity),
+        ON_RING(claim_most_looks_again_when_it_may_matter),
+        ON_RING(skip_is_invisible_until_published),
+        ON_RING(skip_after_skip_is_followed),
         ON_NEAR_WRAP(skip_works_across_2_to_the_64),
         ON_RING(idle_ring_stays_in_its_first_quarter),
         ON_RING(large_ring_rewinds_at_256_kib),

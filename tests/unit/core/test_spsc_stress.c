@@ -5,6 +5,10 @@
  * just below 2^64. A wait that times out while there is work is a lost wake-up. Meant for
  * ThreadSanitizer as much as for the plain build.
  *
+ * A producer in full flow hides a lost wake-up behind its next one. Therefore one run sends single
+ * messages, each only after the one before was taken, and stretches the moment in which a missing
+ * F2 shows: see solo_main.
+ *
  * The seed is printed; SLUICE_TEST_SEED=<seed> repeats the sizes (not the interleaving).
  */
 #include <stdarg.h>
@@ -16,6 +20,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -290,6 +295,135 @@ static void consume(void)
     }
 }
 
+/* ---------------------------------------------------------------- one message at a time */
+
+#define SOLO_RING_BYTES MIB(8) /* more than most caches: what is written is cold */
+#define SOLO_LINES_MAX  48u
+#define SOLO_SPIN_MAX   512u
+/* May be short, because a wait that ends without a wake-up is not yet a lost one: solo_is_lost
+ * looks. */
+#define SOLO_WAIT_MS 20
+#define SOLO_GIVE_UP 50000000u /* turns of a bounded spin: minutes */
+
+struct solo {
+    struct spsc ring;
+    struct park park; /* of the consumer */
+    uint64_t seed;
+    _Atomic uint64_t settled; /* messages for which park_wake has returned */
+    uint64_t received;
+    uint64_t wait_count;
+    bool has_ended;
+};
+
+static struct solo solo;
+
+static uint64_t random_of(uint64_t key, uint64_t below)
+{
+    return mix(key ^ solo.seed) % below;
+}
+
+static void spin(uint64_t turns)
+{
+    for (uint64_t i = 0; i < turns; i++) {
+        atomic_signal_fence(memory_order_seq_cst); /* no fence for the machine: keeps the loop */
+    }
+}
+
+/* Taken and released. Yields, for machines with fewer free cores than threads. */
+static void solo_await(struct solo *s)
+{
+    for (uint64_t i = 0; i < SOLO_GIVE_UP; i++) {
+        if (spsc_used_bytes(&s->ring) == 0) {
+            return;
+        }
+        if (i % 1024 == 1023) {
+            sched_yield();
+        }
+    }
+    check(false, "a single message was never taken");
+}
+
+/* One number on each of many cold lines. The stores miss, wait in the core's store buffer, and tail
+ * waits behind them, while the load of the flag in park_wake, were it not for F2, would not wait at
+ * all. That is long enough for a whole park_prepare with its second look on the other core. */
+static void solo_send(struct solo *s, uint64_t number, uint32_t type)
+{
+    uint64_t lines = 1 + random_of(number * 4, SOLO_LINES_MAX);
+    uint8_t *room = spsc_claim(&s->ring, lines * CACHE_LINE_BYTES);
+    check(room != NULL, "an empty ring has no room");
+    for (uint64_t i = 0; i < lines; i++) {
+        memcpy(room + i * CACHE_LINE_BYTES, &number, sizeof number);
+    }
+    spsc_commit(&s->ring, type, lines * CACHE_LINE_BYTES);
+    spsc_publish(&s->ring);
+    park_wake(&s->park, true);
+    atomic_store_explicit(&s->settled, number + 1, memory_order_release);
+}
+
+static void *solo_main(void *context)
+{
+    struct solo *s = context;
+    uint64_t deadline_ns = now_ns() + RUN_NS_MAX;
+    uint64_t number = 0;
+    for (; number % 256 != 0 || now_ns() < deadline_ns; number++) {
+        solo_send(s, number, 1);
+        solo_await(s);
+        spin(random_of(number * 4 + 1, SOLO_SPIN_MAX));
+    }
+    solo_send(s, number, TYPE_LAST);
+    return NULL;
+}
+
+static bool solo_take(struct solo *s)
+{
+    const struct spsc_frame *frame = spsc_take(&s->ring);
+    if (frame == NULL) {
+        return false;
+    }
+    for (uint32_t at = 0; at < frame->bytes; at += CACHE_LINE_BYTES) {
+        check(memcmp(frame->payload + at, &s->received, sizeof s->received) == 0,
+              "a single message with wrong bytes");
+    }
+    s->has_ended = frame->type == TYPE_LAST;
+    s->received++;
+    spsc_release(&s->ring);
+    return true;
+}
+
+/* Certain, however slow the machine: the message is there, its waker is through, the eventfd is not
+ * set. */
+static bool solo_is_lost(struct solo *s)
+{
+    bool is_settled = atomic_load_explicit(&s->settled, memory_order_acquire) == s->received + 1;
+    struct pollfd pollfd = {.fd = s->park.fd, .events = POLLIN};
+    return is_settled && !spsc_is_empty(&s->ring) && poll(&pollfd, 1, 0) == 0;
+}
+
+static void solo_sleep(struct solo *s)
+{
+    park_prepare(&s->park, PARK_ANY);
+    if (spsc_is_empty(&s->ring)) {
+        struct pollfd pollfd = {.fd = s->park.fd, .events = POLLIN};
+        s->wait_count++;
+        if (poll(&pollfd, 1, SOLO_WAIT_MS) == 0) {
+            check(!solo_is_lost(s), "the wake-up for a single message was lost");
+        }
+    }
+    park_cancel(&s->park);
+    park_drain(&s->park);
+}
+
+static void solo_consume(struct solo *s)
+{
+    while (!s->has_ended) {
+        if (solo_take(s)) {
+            spin(random_of(s->received * 4 + 2, SOLO_SPIN_MAX));
+        } else {
+            solo_sleep(s);
+        }
+    }
+}
+
 /* ---------------------------------------------------------------- runs */
 
 static uint64_t seed_of_run(void)
@@ -371,6 +505,28 @@ static void bulk_sleeper_is_woken_for_bulk(void **state)
     run_with(2, 0 - (uint64_t)RING_BYTES, true);
 }
 
+static void single_message_never_waits_unseen(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct err err = {0};
+    memset(&solo, 0, sizeof solo);
+    solo.seed = seed_of_run();
+    assert_int_equal(spsc_init(&solo.ring, SOLO_RING_BYTES, 0 - (uint64_t)MIB(1), &err), 0);
+    assert_int_equal(park_init(&solo.park, &err), 0);
+    solo.ring.rewind_bytes = SOLO_RING_BYTES - SPSC_FRAME_ALIGN; /* all of it, so that it is cold */
+    assert_int_equal(pthread_create(&thread, NULL, solo_main, &solo), 0);
+    solo_consume(&solo);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    uint64_t wake_count = atomic_load_explicit(&solo.park.wake_count, memory_order_relaxed);
+    print_message("  %llu messages, slept %llu times, woken %llu times\n",
+                  (unsigned long long)solo.received, (unsigned long long)solo.wait_count,
+                  (unsigned long long)wake_count);
+    assert_true(solo.wait_count > 0);
+    spsc_close(&solo.ring);
+    park_close(&solo.park);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +534,7 @@ int main(void)
         cmocka_unit_test(every_frame_arrives_while_positions_wrap),
         cmocka_unit_test(several_wakers_lose_no_wake_up),
         cmocka_unit_test(bulk_sleeper_is_woken_for_bulk),
+        cmocka_unit_test(single_message_never_waits_unseen),
     };
     return cmocka_run_group_tests_name("spsc_stress", tests, NULL, NULL);
 }
