@@ -19,7 +19,8 @@ import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BINARY = os.environ.get("SLUICE_BINARY", os.path.join(ROOT, "build", "release", "sluice"))
+# Taken out of the environment: the server would refuse a variable that it does not know.
+BINARY = os.environ.pop("SLUICE_BINARY", os.path.join(ROOT, "build", "release", "sluice"))
 TEST_DATA = os.environ.get("SLUICE_TEST_DATA", os.path.join(os.path.dirname(ROOT), "shared", "data"))
 
 # Small files keep the tests quick; nothing else differs from the defaults.
@@ -136,9 +137,7 @@ class Server:
         self.base = tempfile.mkdtemp(prefix="sluice-e2e-") if self.own_dir else None
         self.data_dir = data_dir or os.path.join(self.base, "data")
         self.arguments = (SMALL if small else []) + list(arguments)
-        # SLUICE_BINARY is the tests' own; the server would refuse a variable that it does not know.
-        inherited = {name: value for name, value in os.environ.items() if name != "SLUICE_BINARY"}
-        self.environment = {**inherited, **(environment or {})}
+        self.environment = {**os.environ, **(environment or {})}
         self.wrapper = wrapper or []
         self.process = None
         self.port = None

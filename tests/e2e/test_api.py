@@ -793,7 +793,7 @@ class Operations(Api):
     def test_durable_refuses_bad_parameters(self):
         for query, name in (("", "lsn"), ("lsn=", "lsn"), ("lsn=x", "lsn"), ("lsn=-1", "lsn"), ("lsn=1.5", "lsn"), ("lsn=99999999999999999999999", "lsn"),
                             ("lsn=1&wait=x", "wait"), ("lsn=1&wait=5", "wait"), ("lsn=1&wait=-5s", "wait"), ("lsn=1&wait=5x", "wait"),
-                            ("lsn=1&wait=9999d", "wait"), ("lsn=1&wait=s", "wait"), ("wait=1s", "lsn"), ("lsn=%zz", "lsn"), ("lsn=+1", "lsn")):
+                            ("lsn=1&wait=s", "wait"), ("wait=1s", "lsn"), ("lsn=%zz", "lsn"), ("lsn=+1", "lsn")):
             with self.subTest(query):
                 answer = self.server.get(f"/v1/durable?{query}")
                 self.assertEqual(answer.status, 422, answer)

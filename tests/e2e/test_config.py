@@ -25,7 +25,6 @@ DEFAULTS = {
     "store.reserve_bytes": "64M", "store.on_corruption": "quarantine", "auth.enabled": "false", "rate_limit.enabled": "false",
     "rate_limit.rpm": "60", "cors.origins": "*", "dedup.ttl": "24h", "log.level": "info", "log.format": "auto",
 }
-UNITS = {"k": 1024, "m": 1024 ** 2, "g": 1024 ** 3}
 
 
 def number(text):
