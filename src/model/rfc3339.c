@@ -56,27 +56,6 @@ static inline int64_t days_from_civil(uint32_t year, uint32_t month, uint32_t da
     return (int64_t)days - 719468 - 146097;
 }
 
-/* Eight bytes, the first in the lowest bits. */
-static inline uint64_t bytes8(const uint8_t *p)
-{
-    uint64_t word;
-    memcpy(&word, p, sizeof word);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    word = __builtin_bswap64(word);
-#endif
-    return word;
-}
-
-/* Nonzero unless each byte that mask selects (0xff or 0) is a digit: its high half is 3, and still
- * is after adding 6, which carries ':' to '?' out of it. */
-static inline uint64_t not_digits8(uint64_t word, uint64_t mask)
-{
-    const uint64_t high = 0xf0f0f0f0f0f0f0f0u & mask;
-    const uint64_t threes = 0x3030303030303030u & mask;
-    uint64_t carried = (word & mask) + (0x0606060606060606u & mask);
-    return ((word & high) ^ threes) | ((carried & high) ^ threes);
-}
-
 /* In byte i the number that the digits i and i + 1 write; of use where both were selected. No byte
  * overflows: 99. */
 static inline uint64_t pairs8(uint64_t word, uint64_t mask)
@@ -107,11 +86,11 @@ static const char *date_time_separators(const uint8_t *p)
 
 static const char *date_time_parse(const uint8_t *p, struct date_time *t)
 {
-    uint64_t date = bytes8(p);
-    uint64_t day = bytes8(p + 8);
-    uint64_t time = bytes8(p + 11);
-    if (UNLIKELY((not_digits8(date, DATE_DIGITS) | not_digits8(day, DAY_DIGITS) |
-                  not_digits8(time, TIME_DIGITS)) != 0)) {
+    uint64_t date = rfc3339_bytes8(p);
+    uint64_t day = rfc3339_bytes8(p + 8);
+    uint64_t time = rfc3339_bytes8(p + 11);
+    if (UNLIKELY((rfc3339_not_digits8(date, DATE_DIGITS) | rfc3339_not_digits8(day, DAY_DIGITS) |
+                  rfc3339_not_digits8(time, TIME_DIGITS)) != 0)) {
         return "expected a digit";
     }
     const char *why = date_time_separators(p);
@@ -255,5 +234,26 @@ const char *rfc3339_parse(struct slice text, enum rfc3339_zone zone, int64_t *ns
         return "datetime is outside the range of 1677-09-21 to 2262-04-11";
     }
     *ns = result;
+    return NULL;
+}
+
+const char *rfc3339_parse_remember(struct rfc3339_memo *memo, struct slice text,
+                                   enum rfc3339_zone zone, int64_t *ns)
+{
+    const char *why = rfc3339_parse(text, zone, ns);
+    if (why != NULL) {
+        return why;
+    }
+    const uint8_t *p = text.data;
+    bool is_usual = text.bytes == RFC3339_USUAL_BYTES && p[19] == '.' && p[26] == 'Z';
+    /* A leap second is not where its minute says. */
+    bool has_leap = p[17] == '6';
+    bool is_within = *ns > INT64_MIN + (int64_t)(60 * NS_S) && *ns < INT64_MAX - (int64_t)(60 * NS_S);
+    if (is_usual && !has_leap && is_within) {
+        uint32_t second = (uint32_t)(p[17] & 15) * 10 + (p[18] & 15);
+        memcpy(memo->minute, p, sizeof memo->minute);
+        memo->ns =
+            *ns - (int64_t)(second * NS_S + rfc3339_micros_as_ns(rfc3339_bytes8(p + 19)));
+    }
     return NULL;
 }

@@ -130,7 +130,7 @@ struct slice schema_text(const struct schema_input *input, enum field field, uin
     return (struct slice){scratch, bytes < room ? bytes : room};
 }
 
-void schema_check_time(const struct schema_input *input, enum rfc3339_zone zone, int64_t *ns,
+void schema_check_time(struct schema_input *input, enum rfc3339_zone zone, int64_t *ns,
                        struct issue_list *issues)
 {
     if (UNLIKELY(!schema_has(input, FIELD_TIMESTAMP))) {
@@ -146,7 +146,7 @@ void schema_check_time(const struct schema_input *input, enum rfc3339_zone zone,
         if (UNLIKELY(input->values[FIELD_TIMESTAMP].has_escape)) {
             text = schema_text(input, FIELD_TIMESTAMP, scratch, sizeof scratch);
         }
-        why = rfc3339_parse(text, zone, ns);
+        why = rfc3339_parse_again(&input->time_memo, text, zone, ns);
     }
     if (UNLIKELY(why != NULL)) {
         struct issue *issue = schema_issue(input, issues, ISSUE_DATETIME, FIELD_TIMESTAMP);
@@ -156,7 +156,7 @@ void schema_check_time(const struct schema_input *input, enum rfc3339_zone zone,
     }
 }
 
-void schema_check_optional_time(const struct schema_input *input, enum rfc3339_zone zone,
+void schema_check_optional_time(struct schema_input *input, enum rfc3339_zone zone,
                                 int64_t *ns, struct issue_list *issues)
 {
     *ns = input->default_time_ns;

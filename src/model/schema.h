@@ -58,7 +58,8 @@ struct schema_input {
     bool has_too_many_keys;
     uint32_t unknown_repeated_count;
     struct slice unknown_repeated[UNKNOWN_REPEATED_MAX];
-    struct issue_list inner; /* of the entries of tags or metadata */
+    struct rfc3339_memo time_memo; /* outlives the object and the body */
+    struct issue_list inner;       /* of the entries of tags or metadata */
     struct json_value values[FIELD_COUNT];
     uint8_t scratch[EVENT_ID_BYTES_MAX + 1];
 };
@@ -93,10 +94,10 @@ void schema_check_string(const struct schema_input *input, enum field field,
 void schema_check_string_length(const struct schema_input *input, enum field field,
                                 uint32_t bytes_min, uint32_t bytes_max, struct issue_list *issues);
 /* RFC 3339 into *ns. */
-void schema_check_time(const struct schema_input *input, enum rfc3339_zone zone, int64_t *ns,
+void schema_check_time(struct schema_input *input, enum rfc3339_zone zone, int64_t *ns,
                        struct issue_list *issues);
 /* Absent or null: the default time. */
-void schema_check_optional_time(const struct schema_input *input, enum rfc3339_zone zone,
+void schema_check_optional_time(struct schema_input *input, enum rfc3339_zone zone,
                                 int64_t *ns, struct issue_list *issues);
 /* An object or null or nothing, whose entries the walk has judged. */
 void schema_check_optional_object(const struct schema_input *input, enum field field,

@@ -16,6 +16,9 @@
  * starts with. */
 enum {
     CHUNKED_BLOCK = 16 * 1024,
+    /* A declared length is only a claim: a few connections that declare the largest body and send nothing must not take the
+     * memory of all others. Beyond this the block grows as the body comes, at the price of one more copy. */
+    LENGTH_BLOCK = 256 * 1024,
     SPILL_BYTES = 256,
 };
 
@@ -213,7 +216,7 @@ static size_t conn_request_collect(struct server *server, struct conn *conn, con
     const struct http_head *head = &server->parsed;
     /* Room for a large body could also be received into directly (single-shot receive of what is
      * missing instead of multishot and copy): body_wanted and the block are known here. */
-    size_t room = head->is_chunked ? CHUNKED_BLOCK : (size_t)head->content_length;
+    size_t room = head->is_chunked ? CHUNKED_BLOCK : (size_t)u64_min(head->content_length, LENGTH_BLOCK);
 
     if (!conn_in_collect(server, conn, data, head->head_bytes, room)) {
         conn_fault(server, conn, 503, "No memory for the body at the moment.");
@@ -286,9 +289,27 @@ static size_t conn_request_head(struct server *server, struct conn *conn, const 
     return whole;
 }
 
-static size_t conn_request_length(struct conn *conn, const uint8_t *data, size_t bytes)
+/* Doubles the block of a body that fills it, up to limit. False: a fault was raised. */
+static bool conn_request_grow(struct server *server, struct conn *conn, size_t limit)
 {
-    size_t part = (size_t)u64_min(bytes, conn->body_wanted - conn->body_bytes);
+    if (conn->body_bytes < conn->body_capacity || conn->body_capacity >= limit) {
+        return true;
+    }
+    if (!conn_in_grow_body(server, conn, u64_min(2 * conn->body_capacity, limit))) {
+        conn_fault(server, conn, 503, "No memory for the body at the moment.");
+        return false;
+    }
+    return true;
+}
+
+static size_t conn_request_length(struct server *server, struct conn *conn, const uint8_t *data,
+                                  size_t bytes)
+{
+    if (!conn_request_grow(server, conn, (size_t)conn->body_wanted)) {
+        return 0;
+    }
+    size_t room = u64_min(conn->body_capacity, conn->body_wanted) - conn->body_bytes;
+    size_t part = u64_min(bytes, room);
 
     memcpy(conn->body + conn->body_bytes, data, part);
     conn->body_bytes += part;
@@ -299,23 +320,6 @@ static size_t conn_request_length(struct conn *conn, const uint8_t *data, size_t
     return part;
 }
 
-/* Makes room for more decoded bytes. False: a fault was raised. *room may be 0: the body is full,
- * only framing may come. */
-static bool conn_request_chunked_room(struct server *server, struct conn *conn, size_t *room)
-{
-    size_t limit = (size_t)conn->body_max;
-
-    if (conn->body_bytes == conn->body_capacity && conn->body_capacity < limit) {
-        size_t wanted = u64_min(2 * conn->body_capacity, limit);
-        if (!conn_in_grow_body(server, conn, wanted)) {
-            conn_fault(server, conn, 503, "No memory for the body at the moment.");
-            return false;
-        }
-    }
-    *room = conn->body_capacity - conn->body_bytes;
-    return true;
-}
-
 static size_t conn_request_chunked(struct server *server, struct conn *conn, const uint8_t *data,
                                    size_t bytes)
 {
@@ -323,11 +327,12 @@ static size_t conn_request_chunked(struct server *server, struct conn *conn, con
     struct http_fault fault = {0};
     size_t taken = 0;
     size_t given = 0;
-    size_t room = 0;
 
-    if (!conn_request_chunked_room(server, conn, &room)) {
+    if (!conn_request_grow(server, conn, (size_t)conn->body_max)) {
         return 0;
     }
+    /* No room left: the body is full, only framing may come. */
+    size_t room = conn->body_capacity - conn->body_bytes;
     uint8_t *to = room > 0 ? conn->body + conn->body_bytes : spill;
     size_t part = u64_min(bytes, room > 0 ? room : SPILL_BYTES);
     enum chunked_result result =
@@ -362,7 +367,7 @@ size_t conn_request_parse(struct server *server, struct conn *conn, uint8_t *dat
         } else if (left > 0) {
             conn->owes_continue = false; /* the body is on its way */
             step = conn->stage == STAGE_LENGTH
-                       ? conn_request_length(conn, data + taken, left)
+                       ? conn_request_length(server, conn, data + taken, left)
                        : conn_request_chunked(server, conn, data + taken, left);
         }
         if (step == 0) {

@@ -11,7 +11,7 @@ import time
 import unittest
 import zlib
 
-from harness import Connection, Server, encode, record, request_bytes, wait_until
+from harness import Server, encode, record, wait_until
 
 BAD = encode(record(0, message="refused"))  # what no row may leave in the log
 GOOD = encode(record(1, message="healthy"))

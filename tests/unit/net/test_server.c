@@ -714,7 +714,45 @@ static void no_room_for_a_body_is_503(void **state)
     struct app *app = app_new();
     app->options.arena_bytes = MIB(1);
     app_up(app);
-    expect_fault(app, POST("/echo", "4000000") "x", 503);
+    static char junk[20000];
+    memset(junk, 'j', sizeof(junk));
+    struct client *client = client_open(app);
+    struct answer answer;
+    client_send(client, POST("/echo", "4000000"));
+    for (int i = 0; i < 100; i++) { /* 2 MB: more than the arena has */
+        if (!client_try_send(client, junk, sizeof(junk))) {
+            break;
+        }
+    }
+    assert_int_equal(client_read(client, &answer), 503);
+    assert_non_null(strstr(answer.head, "Retry-After: 1\r\n"));
+    client_close(client);
+    EVENTUALLY(app->arena_used == 0);
+    app_stop(app);
+}
+
+/* A length is a claim: those who declare the most and send nothing must not take others' memory. */
+static void declared_lengths_alone_take_little_memory(void **state)
+{
+    (void)state;
+    struct app *app = app_new();
+    app->options.arena_bytes = MIB(2);
+    app_up(app);
+    struct client *claimers[4];
+    for (int i = 0; i < 4; i++) {
+        claimers[i] = client_open(app);
+        client_send(claimers[i], POST("/echo", "16000000") "x");
+    }
+    EVENTUALLY(app->arena_used > 0);
+    struct client *client = client_open(app);
+    client_send(client, POST("/echo", "6") "abc");
+    usleep(20000);
+    client_send(client, "def");
+    expect_echo(client, SLICE_LITERAL("abcdef"));
+    client_close(client);
+    for (int i = 0; i < 4; i++) {
+        client_close(claimers[i]);
+    }
     EVENTUALLY(app->arena_used == 0);
     app_stop(app);
 }
@@ -1369,6 +1407,7 @@ int main(void)
         cmocka_unit_test(fault_comes_after_the_deferred_answers),
         cmocka_unit_test(refused_body_is_drained_so_that_the_answer_arrives),
         cmocka_unit_test(no_room_for_a_body_is_503),
+        cmocka_unit_test(declared_lengths_alone_take_little_memory),
         cmocka_unit_test(too_many_connections_hear_503),
         cmocka_unit_test(late_head_and_body_hear_408_and_idle_is_closed_silently),
         cmocka_unit_test(slow_head_is_late_although_bytes_keep_coming),
