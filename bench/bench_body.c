@@ -3,7 +3,7 @@
  * Fixed work, several rounds; the best and the median round are printed, in ns a record: on a
  * shared machine the best is what the code costs.
  *
- *   bench_body [rounds]
+ *   bench_body [rounds [name]]    name: only the workloads whose name begins so
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "model/body.h"
 
 #define RECORDS    1000u
-#define ROUNDS_MAX 1001u
+#define ROUNDS_MAX 10001u
 #define TEXT_BYTES (1024u * 1024u)
 
 struct workload {
@@ -109,6 +109,7 @@ static int u64_compare(const void *a, const void *b)
 int main(int argc, char **argv)
 {
     unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 301;
+    const char *only = argc > 2 ? argv[2] : "";
     rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
     struct body *body = mem_alloc(body_struct_bytes());
     char *text = mem_alloc(TEXT_BYTES);
@@ -116,6 +117,9 @@ int main(int argc, char **argv)
     printf("%-32s %10s %10s %10s %8s\n", "workload", "bytes/rec", "best ns", "median ns", "GB/s");
     for (size_t i = 0; i < sizeof workloads / sizeof workloads[0]; i++) {
         const struct workload *w = &workloads[i];
+        if (strncmp(w->name, only, strlen(only)) != 0) {
+            continue;
+        }
         size_t bytes = workload_write(w, text, TEXT_BYTES);
         for (unsigned long n = 0; n < rounds; n++) {
             took[n] = round_run(body, w, text, bytes);

@@ -68,9 +68,12 @@ struct config {
     bool throttle_enabled;
     uint64_t throttle_max_queue_depth; /* 10000 records */
     double throttle_rate;              /* 0.5 */
-    /* auth.*, rate_limit.*, cors.*: read now, so that a file written today stays valid; served by their own issues */
+    /* auth.*, rate_limit.*, cors.*: judged in api (gate.h) */
     char auth_tokens[CONFIG_TEXT_BYTES];
     bool auth_enabled;
+    bool auth_protect_health; /* auth.protect_health false */
+    /* TELEMETRY_API_AUTH_TOKEN: a secret, therefore no key, never printed, and fixed for the life of the process. */
+    char auth_environment_token[CONFIG_TEXT_BYTES];
     bool rate_limit_enabled;
     uint64_t rate_limit_rpm; /* 60 */
     char cors_origins[CONFIG_TEXT_BYTES]; /* * */

@@ -163,7 +163,29 @@ static void environment_check_promises(struct config_load *load, char *const *en
                        "the run is stored",
                        CONFIG_PROBLEM_SHOWN, synchronous);
     }
-    load->has_token = environment_get(environment, "TELEMETRY_API_AUTH_TOKEN") != NULL;
+}
+
+/* One token with every scope. The text of a problem never shows it. */
+static void environment_read_token(struct config_load *load, char *const *environment)
+{
+    const char *token = environment_get(environment, "TELEMETRY_API_AUTH_TOKEN");
+    load->has_token = token != NULL;
+    if (token == NULL) {
+        return;
+    }
+    size_t bytes = strlen(token);
+    bool is_visible = true;
+    for (size_t i = 0; i < bytes; i++) {
+        is_visible &= token[i] > ' ' && token[i] <= '~';
+    }
+    if (!is_visible || bytes >= sizeof load->config->auth_environment_token) {
+        config_problem(load,
+                       "TELEMETRY_API_AUTH_TOKEN: must be 1 to %zu visible ASCII characters "
+                       "without spaces",
+                       sizeof load->config->auth_environment_token - 1);
+        return;
+    }
+    memcpy(load->config->auth_environment_token, token, bytes + 1);
 }
 
 /* Sets a key from its Sluice name; says so when a brought name said something else. */
@@ -248,6 +270,7 @@ void config_read_environment(struct config_load *load, char *const *environment)
     environment_read_names(load, environment, &claims);
     environment_read_ports(load, environment, &claims);
     environment_check_promises(load, environment);
+    environment_read_token(load, environment);
     for (size_t i = 0; environment[i] != NULL; i++) {
         const char *entry = environment[i];
         const char *equals = strchr(entry, '=');

@@ -128,6 +128,7 @@ int spsc_init(struct spsc *ring, uint64_t capacity, uint64_t position_start, str
     ring->committed = position_start;
     ring->claimed_at = position_start;
     ring->head_cache = position_start;
+    ring->used_from = position_start;
     ring->next = position_start;
     ring->tail_cache = position_start;
     ring->skip_from = ring->skip_to = SPSC_NO_POSITION;
@@ -158,10 +159,7 @@ void spsc_close(struct spsc *ring)
  */
 static uint64_t free_cached(const struct spsc *ring)
 {
-    /* A consumer that has released everything before the skip and nothing behind it holds no byte
-     * of the skipped stretch. head itself never lies inside the stretch or on skip_to. */
-    uint64_t head = ring->head_cache == ring->skip_from ? ring->skip_to : ring->head_cache;
-    uint64_t used = ring->committed - head;
+    uint64_t used = ring->committed - ring->used_from;
     ASSERT(used <= ring->capacity);
     return ring->capacity - used;
 }
@@ -180,6 +178,9 @@ static void refresh_head(struct spsc *ring)
     /* A2: pairs with R2 in spsc_release. The consumer has finished with every byte below the value
      * read; overwriting them comes after this load. */
     ring->head_cache = atomic_load_explicit(&ring->head, memory_order_acquire);
+    /* A consumer that has released everything before the skip and nothing behind it holds no byte
+     * of the skipped stretch. head itself never lies inside the stretch or on skip_to. */
+    ring->used_from = ring->head_cache == ring->skip_from ? ring->skip_to : ring->head_cache;
 }
 
 /* Where the next frame should start: normally at committed, but at the start of the memory when the
@@ -273,6 +274,7 @@ uint64_t spsc_commit(struct spsc *ring, uint32_t type, uint64_t payload_bytes)
         ASSERT(ring->head_cache == ring->committed);
         ring->skip_from = ring->committed;
         ring->skip_to = start;
+        ring->used_from = start;
         ASSERT(is_skip(ring, ring->skip_from, ring->skip_to));
     }
     uint64_t end = start + frame_bytes(payload_bytes);
@@ -393,6 +395,8 @@ void spsc_validate(const struct spsc *ring)
      * the span, because it begins where head_cache was read. */
     uint64_t span = ring->committed - ring->head_cache;
     ASSERT(span < 2 * ring->capacity);
+    ASSERT(ring->used_from ==
+           (ring->head_cache == ring->skip_from ? ring->skip_to : ring->head_cache));
     ASSERT(free_cached(ring) <= ring->capacity);
     ASSERT(ring->committed - head <= span);
     ASSERT(ring->committed - ring->next <= ring->committed - head);

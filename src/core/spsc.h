@@ -53,6 +53,7 @@ struct spsc {
     uint64_t claimed_at;                   /* where its frame starts: committed, or behind a skip */
     uint64_t claimed_bytes;                /* room of the open claim, header included; 0: none */
     uint64_t head_cache;
+    uint64_t used_from; /* where used bytes begin: head_cache, or skip_to while that rests on skip_from */
 
     CACHE_LINE_ALIGNED _Atomic uint64_t tail; /* written by the producer only */
     /* The last skip: a consumer that arrives at skip_from goes on at skip_to. Written by the producer before the tail that

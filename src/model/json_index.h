@@ -36,6 +36,7 @@ enum json_index_kernel {
     JSON_INDEX_SCALAR,
     JSON_INDEX_SSE2,
     JSON_INDEX_AVX2,
+    JSON_INDEX_AVX512, /* with VBMI2 */
 };
 
 struct json_index_special {
@@ -55,7 +56,7 @@ struct json_index {
     uint32_t dirty_until;  /* before this, specials were given up; 0: none */
     uint64_t escape_carry; /* 1: the byte at indexed is escaped */
     enum json_index_kernel kernel;
-    /* A kernel writes up to twelve entries beyond the last; four JSON_INDEX_NONE follow the last.
+    /* A kernel writes up to sixteen entries beyond the last; four JSON_INDEX_NONE follow the last.
      */
     uint32_t quotes[JSON_INDEX_WINDOW + 2 * JSON_INDEX_BLOCK_BYTES];
     struct json_index_special specials[JSON_INDEX_SPECIALS_MAX + 1];

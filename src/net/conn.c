@@ -113,7 +113,7 @@ void conn_resume(struct server *server, struct conn *conn)
 static void conn_recv_failed(struct server *server, struct conn *conn, int result)
 {
     if (result == -ENOBUFS && !conn->is_recv_stopping) {
-        stat_add(&server->stats.recv_starved, 1);
+        stat_add(&server->stats->recv_starved, 1);
         conn_table_list(server, conn, LIST_STARVED);
         return;
     }
@@ -121,7 +121,7 @@ static void conn_recv_failed(struct server *server, struct conn *conn, int resul
     if (result == -ECANCELED || result == -ENOBUFS) {
         return;
     }
-    stat_add(&server->stats.resets, 1);
+    stat_add(&server->stats->resets, 1);
     conn_close(server, conn);
 }
 
@@ -134,7 +134,7 @@ void conn_on_recv(struct server *server, struct conn *conn, const struct io_even
         return;
     }
     if (event->result > 0) {
-        stat_add(&server->stats.received_bytes, (uint64_t)event->result);
+        stat_add(&server->stats->received_bytes, (uint64_t)event->result);
         conn_input(server, conn, event->data, (size_t)event->result);
     } else if (event->result == 0) {
         conn->is_peer_done = true;
@@ -197,8 +197,8 @@ static void conn_fault_answer(struct server *server, struct conn *conn)
     };
     conn->is_head_method =
         false; /* the request line may not have been understood: better a body than none */
-    stat_add(&server->stats.faults[conn->fault.status], 1);
-    stat_add(&server->stats.answers, 1);
+    stat_add(&server->stats->faults[conn->fault.status], 1);
+    stat_add(&server->stats->answers, 1);
     if (!conn_out_answer(server, conn, &answer, true)) {
         conn_close(server, conn);
         return;
@@ -209,7 +209,7 @@ static void conn_fault_answer(struct server *server, struct conn *conn)
 
 void conn_fault(struct server *server, struct conn *conn, unsigned status, const char *text)
 {
-    ASSERT(status < ARRAY_COUNT(server->stats.faults));
+    ASSERT(status < ARRAY_COUNT(server->stats->faults));
     if (conn->state != CONN_OPEN || conn->fault.status != 0) {
         return;
     }
@@ -250,7 +250,7 @@ void conn_answered(struct server *server, struct conn *conn, bool must_close)
     ASSERT(conn->unanswered > 0);
     conn->unanswered--;
     conn->active_ns = server->now_ns;
-    stat_add(&server->stats.answers, 1);
+    stat_add(&server->stats->answers, 1);
     if (must_close) {
         conn->needs_linger = true; /* whatever else the peer has sent goes unanswered */
         conn_finish(server, conn);
@@ -277,7 +277,7 @@ void conn_on_send(struct server *server, struct conn *conn, const struct io_even
 {
     if (!conn_out_sent(server, conn, event->result)) {
         if (conn->state != CONN_CLOSING) {
-            stat_add(&server->stats.resets, 1);
+            stat_add(&server->stats->resets, 1);
             conn_close(server, conn);
         }
         return;
@@ -351,18 +351,18 @@ void conn_on_timer(struct server *server, struct conn *conn)
         return;
     }
     if (conn->is_sending && conn->send_ns + server->options.send_timeout_ns <= server->now_ns) {
-        stat_add(&server->stats.timeouts_send, 1);
+        stat_add(&server->stats->timeouts_send, 1);
         conn_close(server, conn);
     } else if (conn->state == CONN_LINGERING) {
         conn_close(server, conn);
     } else if (conn_is_collecting(conn)) {
-        stat_add(&server->stats.timeouts_body, 1);
+        stat_add(&server->stats->timeouts_body, 1);
         conn_fault(server, conn, 408, "The body did not arrive in time.");
     } else if (conn->head_ns != 0) {
-        stat_add(&server->stats.timeouts_head, 1);
+        stat_add(&server->stats->timeouts_head, 1);
         conn_fault(server, conn, 408, "The request head did not arrive in time.");
     } else {
-        stat_add(&server->stats.timeouts_idle, 1);
+        stat_add(&server->stats->timeouts_idle, 1);
         conn_close(server, conn);
     }
     conn_settle(server, conn);
@@ -382,7 +382,7 @@ void conn_close(struct server *server, struct conn *conn)
     wheel_cancel(&server->wheel, &conn->timer);
     conn_in_drop(server, conn);
     conn_out_drop(server, conn);
-    stat_add(&server->stats.closed, 1);
+    stat_add(&server->stats->closed, 1);
     conn->is_shut = true;
     io_shut(server->io, conn_key(conn), conn->fd);
 }

@@ -27,6 +27,8 @@
 #ifndef NET_CONN_H
 #define NET_CONN_H
 
+#include <sys/socket.h>
+
 #include "core/arena.h"
 #include "core/wheel.h"
 #include "net/content_decode.h"
@@ -102,6 +104,7 @@ struct conn {
     /* What the unanswered requests have in common; one that differs waits for their answers. */
     bool is_head_method;
     bool is_http10;
+    struct slice fields;   /* header lines on each answer, from on_origin */
     bool closes_after;     /* the last unanswered request is the last of all */
     bool needs_linger;     /* the peer may still be sending */
     bool is_head_judged;   /* on_head said yes to the request at the start of the input */
@@ -143,6 +146,7 @@ struct conn {
     uint64_t linger_ns; /* when lingering began */
     uint64_t timer_ns;  /* what the timer is set to */
     struct wheel_timer timer;
+    struct sockaddr_storage peer; /* server_peer; ss_family 0: not asked yet */
     uint8_t inline_out[CONN_INLINE_BYTES];
 };
 
@@ -178,13 +182,15 @@ struct server {
     uint32_t open_count;
     struct conn_queue queues[LIST_COUNT];
     struct conn *presenting; /* its request is with on_request: nothing of it may be freed */
+    struct conn *judging;    /* its head is with on_head */
 
     struct wheel wheel;
     uint64_t date_due_ns;
     char date_line[64];
     size_t date_bytes;
     struct http_head parsed; /* of the head being looked at: not per connection, it is large */
-    struct server_stats stats;
+    struct server_stats *stats; /* the caller's, or own_stats */
+    struct server_stats own_stats;
 };
 
 /* One writer: a plain add, published word by word; readers may see any recent value. */

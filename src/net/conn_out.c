@@ -78,7 +78,8 @@ bool conn_out_answer(struct server *server, struct conn *conn, const struct http
                      bool closes)
 {
     size_t type_bytes = answer->content_type != NULL ? strlen(answer->content_type) : 0;
-    size_t room = ANSWER_FIXED_BYTES + type_bytes + answer->extra.bytes + answer->body.bytes;
+    size_t room = ANSWER_FIXED_BYTES + type_bytes + answer->extra.bytes + answer->body.bytes +
+                  conn->fields.bytes;
     bool has_body = answer->status >= 200 && answer->status != 204 && answer->status != 304;
     uint8_t *memory = conn_out_reserve(server, conn, room);
     struct buf buf;
@@ -108,6 +109,7 @@ bool conn_out_answer(struct server *server, struct conn *conn, const struct http
     } else if (conn->is_http10) {
         buf_put_text(&buf, "Connection: keep-alive\r\n");
     }
+    buf_put_slice(&buf, conn->fields);
     buf_put_slice(&buf, answer->extra);
     buf_put_text(&buf, "\r\n");
     if (has_body && !conn->is_head_method) {
@@ -169,7 +171,7 @@ bool conn_out_sent(struct server *server, struct conn *conn, int result)
         return false;
     }
     ASSERT((size_t)result <= conn->send_bytes);
-    stat_add(&server->stats.answer_bytes, (uint64_t)result);
+    stat_add(&server->stats->answer_bytes, (uint64_t)result);
     out->start += (size_t)result;
     if (out->start < out->end) {
         conn_out_send(server, conn);

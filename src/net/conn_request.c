@@ -32,10 +32,22 @@ static bool conn_request_has_body(const struct http_head *head)
     return head->is_chunked || head->content_length > 0;
 }
 
-static bool conn_request_is_kind(const struct conn *conn, const struct http_head *head)
+static bool conn_request_is_kind(const struct conn *conn, const struct http_head *head,
+                                 struct slice fields)
 {
     return conn->is_head_method == (head->method == HTTP_HEAD) &&
-           conn->is_http10 == (head->version_minor == 0);
+           conn->is_http10 == (head->version_minor == 0) && conn->fields.data == fields.data;
+}
+
+/* What every answer to this request carries because a browser asks. */
+static struct slice conn_request_fields(const struct server *server, const struct http_head *head,
+                                        const uint8_t *base)
+{
+    if (LIKELY(head->origin.bytes == 0) || server->callbacks.on_origin == NULL) {
+        return (struct slice){NULL, 0};
+    }
+    return server->callbacks.on_origin(server->callbacks.context,
+                                       http_span_slice(base, head->origin));
 }
 
 /* ---- presenting ---- */
@@ -43,7 +55,7 @@ static bool conn_request_is_kind(const struct conn *conn, const struct http_head
 static void conn_request_begin(struct server *server, struct conn *conn,
                                const struct http_head *head)
 {
-    ASSERT(conn->unanswered == 0 || conn_request_is_kind(conn, head));
+    ASSERT(conn->unanswered == 0 || conn_request_is_kind(conn, head, conn->fields));
     conn->is_head_method = head->method == HTTP_HEAD;
     conn->is_http10 = head->version_minor == 0;
     conn->closes_after = !head->is_keep_alive || server->is_draining;
@@ -76,7 +88,7 @@ static bool conn_request_call(struct server *server, struct conn *conn, const ui
         conn->wait = WAIT_ANSWERS;
         return false;
     }
-    stat_add(&server->stats.requests, 1);
+    stat_add(&server->stats->requests, 1);
     conn->is_head_judged = false;
     if (conn->state != CONN_OPEN) {
         conn_in_drop(server, conn);
@@ -141,7 +153,7 @@ static size_t conn_request_answer_head(struct server *server, struct conn *conn,
     bool must_close = answer->must_close || !is_body_here;
 
     conn_request_begin(server, conn, head);
-    stat_add(&server->stats.requests, 1);
+    stat_add(&server->stats->requests, 1);
     if (!conn_out_answer(server, conn, answer, must_close || conn->closes_after)) {
         conn_close(server, conn);
         return 0;
@@ -187,8 +199,10 @@ static bool conn_request_judge(struct server *server, struct conn *conn, const u
     }
     if (server->callbacks.on_head != NULL) {
         struct http_answer answer = {0};
+        server->judging = conn;
         enum http_head_verdict verdict = server->callbacks.on_head(server->callbacks.context, head,
                                                                    data, &conn->body_max, &answer);
+        server->judging = NULL;
         if (verdict == HTTP_HEAD_ANSWERED && conn->unanswered > 0) {
             conn->wait = WAIT_ANSWERS; /* asked again when it is this request's turn */
             return false;
@@ -270,10 +284,12 @@ static size_t conn_request_head(struct server *server, struct conn *conn, const 
         conn_fault(server, conn, fault.status, fault.text);
         return 0;
     }
-    if (conn->unanswered > 0 && !conn_request_is_kind(conn, head)) {
+    struct slice fields = conn_request_fields(server, head, data);
+    if (conn->unanswered > 0 && !conn_request_is_kind(conn, head, fields)) {
         conn->wait = WAIT_ANSWERS;
         return 0;
     }
+    conn->fields = fields;
     if (!conn->is_head_judged && !conn_request_judge(server, conn, data, bytes, &taken)) {
         return taken;
     }

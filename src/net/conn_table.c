@@ -31,7 +31,7 @@ void conn_table_close(struct server *server)
 static void conn_table_count_open(struct server *server)
 {
     /* Relaxed: a gauge for readers, written by this thread only. */
-    atomic_store_explicit(&server->stats.open_connections, server->open_count,
+    atomic_store_explicit(&server->stats->open_connections, server->open_count,
                           memory_order_relaxed);
 }
 

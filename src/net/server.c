@@ -66,13 +66,13 @@ static void server_take_connection(struct server *server, int fd)
     bool is_refused = server->open_count >= server->options.connections_max;
     struct conn *conn = conn_table_take(server);
 
-    stat_add(&server->stats.accepted, 1);
+    stat_add(&server->stats->accepted, 1);
     if (is_refused) {
-        stat_add(&server->stats.refused_connections, 1);
+        stat_add(&server->stats->refused_connections, 1);
     }
     if (conn == NULL) {
         /* Even those who are told "503" have used up their slots: this one is just closed. */
-        stat_add(&server->stats.closed, 1);
+        stat_add(&server->stats->closed, 1);
         close(fd);
         return;
     }
@@ -97,7 +97,7 @@ static void server_on_accept(struct server *server, const struct io_event *event
         }
         server_take_connection(server, event->result);
     } else if (event->result != -ECANCELED && !server->is_draining) {
-        stat_add(&server->stats.accept_errors, 1);
+        stat_add(&server->stats->accept_errors, 1);
     }
     if (listener->is_armed || server->is_draining) {
         return;
@@ -201,8 +201,8 @@ static void server_take_counts(struct server *server)
     struct io_counts counts = io_counts(server->io);
 
     /* Relaxed: statistics, written by this thread only. */
-    atomic_store_explicit(&server->stats.ring_enters, counts.enters, memory_order_relaxed);
-    atomic_store_explicit(&server->stats.cq_overflows, counts.cq_overflows, memory_order_relaxed);
+    atomic_store_explicit(&server->stats->ring_enters, counts.enters, memory_order_relaxed);
+    atomic_store_explicit(&server->stats->cq_overflows, counts.cq_overflows, memory_order_relaxed);
 }
 
 /* Events closer together than this make gathering worth 50 us of latency: some 50,000 events (25,000 requests) a second. */
@@ -236,7 +236,7 @@ int server_poll(struct server *server, uint64_t wait_ns)
     }
     server_resume_waiting(server);
     server_feed_starved(server);
-    stat_add(&server->stats.cqes, (uint64_t)count);
+    stat_add(&server->stats->cqes, (uint64_t)count);
     server_take_counts(server);
     return count;
 }
@@ -362,6 +362,36 @@ int server_answer_raw(struct server *server, struct conn_handle handle, struct s
     return 0;
 }
 
+/* ---- who asks ---- */
+
+uint32_t server_judged(const struct server *server, struct conn_handle *conn)
+{
+    ASSERT_ROLE(ROLE_SHARD);
+    ASSERT(server->judging != NULL);
+    *conn = (struct conn_handle){server->judging->index, server->judging->generation};
+    return server->judging->unanswered;
+}
+
+int server_peer(struct server *server, struct conn_handle handle, struct sockaddr_storage *peer)
+{
+    struct conn *conn = conn_table_find(server, handle.index, handle.generation);
+
+    ASSERT_ROLE(ROLE_SHARD);
+    if (conn == NULL || conn->generation != handle.generation || conn->is_shut) {
+        return -ESTALE;
+    }
+    if (conn->peer.ss_family == AF_UNSPEC) {
+        socklen_t bytes = sizeof(conn->peer);
+        if (getpeername(conn->fd, (struct sockaddr *)&conn->peer, &bytes) < 0) {
+            int result = -errno;
+            conn->peer.ss_family = AF_UNSPEC;
+            return result;
+        }
+    }
+    *peer = conn->peer;
+    return 0;
+}
+
 /* ---- stopping ---- */
 
 void server_drain(struct server *server)
@@ -465,6 +495,7 @@ int server_open(struct server **out, const struct server_options *options,
     struct server *server = mem_alloc(sizeof(*server));
     server->options = *options;
     server->callbacks = *callbacks;
+    server->stats = options->stats != NULL ? options->stats : &server->own_stats;
     for (uint32_t i = 0; i < SERVER_LISTEN_MAX; i++) {
         server->listeners[i].fd = -1;
     }
@@ -504,7 +535,7 @@ void server_close(struct server *server)
 
 const struct server_stats *server_stats(const struct server *server)
 {
-    return &server->stats;
+    return server->stats;
 }
 
 size_t server_arena_used(const struct server *server)

@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 
 struct server;
+struct sockaddr_storage;
 
 struct conn_handle {
     uint32_t index;
@@ -66,6 +67,9 @@ struct server_callbacks {
     enum http_head_verdict (*on_head)(void *context, const struct http_head *head, const uint8_t *base,
                                       uint64_t *body_bytes_max, struct http_answer *answer);
     enum http_verdict (*on_request)(void *context, const struct http_request *request);
+    /* May be NULL. Asked for requests with an Origin field: complete header lines for every answer to them, also for those of
+     * net itself. The lines live until server_close; the same pointer means the same lines. */
+    struct slice (*on_origin)(void *context, struct slice origin);
     /* Text of an error that net itself answers (400, 408, 411, 413, 414, 415, 417, 431, 501, 503, 505): writes the body. */
     void (*on_fault_body)(void *context, const struct http_fault *fault, struct buf *body);
 };
@@ -87,6 +91,7 @@ struct server_options {
     uint32_t recv_buffer_bytes;
     size_t arena_bytes; /* connection buffers of this shard, power of two */
     struct park *park;  /* whose eventfd ends a wait */
+    struct server_stats *stats; /* zeroed memory that outlives the server, for readers that may come late; NULL: its own */
 };
 
 /* Counters of one shard, written by its thread only (relaxed), read by anyone. */
@@ -126,6 +131,12 @@ int server_answer(struct server *server, struct conn_handle conn, const struct h
 int server_answer_raw(struct server *server, struct conn_handle conn, struct slice response, bool must_close);
 /* The cached Date field line: "Date: ...\r\n". */
 struct slice server_date_line(struct server *server);
+
+/* Only inside on_head: the connection whose head it is, and how many of its requests are still unanswered. While there are
+ * any, HTTP_HEAD_ANSWERED only means "ask again when they are answered": nothing may be charged for it yet. */
+uint32_t server_judged(const struct server *server, struct conn_handle *conn);
+/* The address of the peer: getpeername at the first call, remembered. 0, -ESTALE: the connection has gone, -errno. */
+int server_peer(struct server *server, struct conn_handle conn, struct sockaddr_storage *peer);
 
 /* Orderly stop: stop accepting, close idle connections, let the others finish their answers. server_is_drained: none left. */
 void server_drain(struct server *server);

@@ -18,9 +18,10 @@ from harness import BINARY, SMALL, Server, encode, record, request_bytes, wait_u
 
 INHERITED = {name: value for name, value in os.environ.items() if name != "SLUICE_BINARY"}
 
-# Design §10: the defaults that scripts may rely on.
+# Design §10 (and §0 of the wire contract for max_head): the defaults that scripts may rely on.
 DEFAULTS = {
-    "server.listen": "127.0.0.1:8080", "server.shards": "auto", "server.io": "auto", "server.max_body": "16M", "server.max_connections": "10000",
+    "server.listen": "127.0.0.1:8080", "server.shards": "auto", "server.io": "auto", "server.max_body": "16M", "server.max_head": "16K",
+    "server.max_connections": "10000",
     "store.data_dir": "./data", "store.segment_bytes": "64M", "store.ack": "durable", "store.retention_age": "30d", "store.retention_bytes": "100G",
     "store.reserve_bytes": "64M", "store.on_corruption": "quarantine", "auth.enabled": "false", "rate_limit.enabled": "false",
     "rate_limit.rpm": "60", "cors.origins": "*", "dedup.ttl": "24h", "log.level": "info", "log.format": "auto",

@@ -260,7 +260,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     bool is_accepted = json_validate(data, bytes, &offset, &text) == 0;
     ASSERT(is_accepted == reference_accepts(data, bytes));
     ASSERT(is_accepted || (offset <= bytes && text != NULL));
-    for (int kernel = JSON_INDEX_SSE2; kernel <= JSON_INDEX_AVX2; kernel++) {
+    for (int kernel = JSON_INDEX_SSE2; kernel <= JSON_INDEX_AVX512; kernel++) {
         if (json_index_has((enum json_index_kernel)kernel)) {
             kernel_compare(data, bytes, (enum json_index_kernel)kernel);
         }

@@ -72,7 +72,7 @@ static void expect_kernels_right(const char *alphabet)
         size_t bytes = random_next() % (round % 4 == 0 ? TEXT_BYTES_MAX : 300);
         uint8_t *text = mem_alloc(bytes + 1);
         text_fill(text, bytes, alphabet);
-        for (int kernel = JSON_INDEX_SCALAR; kernel <= JSON_INDEX_AVX2; kernel++) {
+        for (int kernel = JSON_INDEX_SCALAR; kernel <= JSON_INDEX_AVX512; kernel++) {
             if (json_index_has((enum json_index_kernel)kernel)) {
                 expect_same_as_model(text, bytes, (enum json_index_kernel)kernel);
             }
