@@ -51,7 +51,7 @@ struct dedup_print dedup_fingerprint(const struct dedup *dedup, uint32_t name_sp
 const struct dedup_entry *dedup_find(const struct dedup *dedup, struct dedup_print print,
                                      int64_t now_ns);
 /* entry->print is filled by the caller; errors_at and errors_bytes here. first_lsn never decreases
- * from insert to insert. A living entry with the same print must not exist (an expired one may: it
+ * from request to request. A living entry with the same print must not exist (an expired one may: it
  * is replaced). */
 void dedup_insert(struct dedup *dedup, const struct dedup_entry *entry, struct slice errors);
 struct slice dedup_errors(const struct dedup *dedup, const struct dedup_entry *entry);

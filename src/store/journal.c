@@ -239,7 +239,9 @@ static void on_write(struct journal *journal, struct batch *batch, uint64_t now_
     ASSERT(journal->in_flight > 0);
     journal->in_flight--;
     if (batch->write.result == (int64_t)batch->write.bytes) {
-        batch->state = BATCH_WRITTEN;
+        /* Behind a failure nothing more is acknowledged from this segment, also not what it says
+         * it has written: it goes to the next one with the batch that failed. */
+        batch->state = journal->is_segment_failed ? BATCH_WAITING : BATCH_WRITTEN;
         hist_add(&journal->status->commit_latency,
                  now_ns - u64_min(now_ns, batch->write.submitted_at_ns));
         return;

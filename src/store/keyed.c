@@ -12,6 +12,9 @@ struct keyed_walk {
     struct receipt receipt;     /* borrowed from the ring */
     bool has_receipt;
     struct dedup_entry original; /* of the first record that was dropped */
+    uint32_t kinds;              /* of what is stored: the header of the batch says exactly those */
+    int64_t time_min_ns;
+    int64_t time_max_ns;
     struct keyed_result result;
 };
 
@@ -78,10 +81,16 @@ static void store_record(const struct keyed_request *request, struct keyed_walk 
     if (offset == 0 || !is_first || !walk->has_receipt) {
         memcpy(to, request->records + offset, bytes);
     }
+    int64_t time_ns = record->event_time_ns;
     if (is_first) {
         walk->first_stored = *record;
         walk->first_bytes = bytes;
+        walk->time_min_ns = time_ns;
+        walk->time_max_ns = time_ns;
     }
+    walk->time_min_ns = time_ns < walk->time_min_ns ? time_ns : walk->time_min_ns;
+    walk->time_max_ns = time_ns > walk->time_max_ns ? time_ns : walk->time_max_ns;
+    walk->kinds |= 1u << record->kind;
     walk->bytes += bytes;
     walk->result.stored++;
 }
@@ -168,8 +177,8 @@ static void finish(const struct keyed_request *request, struct keyed_walk *walk)
     }
     ASSERT(walk->bytes <= request->header->records_bytes);
     batch_extend(request->batch, walk->bytes);
-    batch_count(request->batch, result->stored, request->header->kinds,
-                request->header->time_min_ns, request->header->time_max_ns);
+    batch_count(request->batch, result->stored, walk->kinds, walk->time_min_ns,
+                walk->time_max_ns);
     request->batch->header.flags |= result->keyed_lsn > 0 ? (uint32_t)BATCH_KEYED : 0u;
 }
 

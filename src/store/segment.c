@@ -126,7 +126,12 @@ static int zero_fill(struct segment *segment, struct file_io *io,
 static int fill(struct segment *segment, struct file_io *io, const struct segment_options *options,
                 struct err *err)
 {
-    int r = io->ops->allocate(io, segment->file, segment->file_bytes);
+    /* A file that an earlier attempt could not remove may be longer. */
+    int r = io->ops->truncate(io, segment->file, 0);
+    if (r < 0) {
+        return err_set(err, r, "empty: %s", err_name(r));
+    }
+    r = io->ops->allocate(io, segment->file, segment->file_bytes);
     if (r < 0) {
         return err_set(err, r, "allocate %" PRIu64 " bytes: %s", segment->file_bytes, err_name(r));
     }

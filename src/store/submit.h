@@ -7,8 +7,9 @@
  *
  * writer -> shard, frames of port->acks, in ring order; `end` is the ring position (spsc_frame.end) of a request:
  *   ACK_DURABLE   every request up to `end` not named before is on stable storage; its records have consecutive LSNs, the
- *                 first of the run is first_lsn. One per batch and shard, never one per record. While the shard walks a
- *                 run it adds record_count for a plain request and stored_count for one with an outcome.
+ *                 first of the run is first_lsn. One for all that the writer took from the ring in one go: a few per batch and
+ *                 shard at most (several where shards take turns in filling a batch), never one per record. While the
+ *                 shard walks a run it adds record_count for a plain request and stored_count for one with an outcome.
  *   ACK_OUTCOME   precedes the ACK_DURABLE or ACK_FAILED that covers it, one per request whose submit_header.flags has
  *                 SUBMIT_KEYED: what the processed set said.
  *   ACK_FAILED    every request up to `end` not acknowledged before was refused: answer 503 with the cause, never 2xx.

@@ -66,16 +66,19 @@ int writer_init(struct writer *writer, const struct writer_options *options, str
         writer->shards[i].port = &options->ports[i];
     }
     commit_policy_init(&writer->policy, options->commit_pause_ns);
-    writer->scratch = mem_map(KEYED_SCRATCH_BYTES);
-    if (writer->scratch == NULL) {
-        return err_set(err, -ENOMEM, "open the writer: map its scratch");
-    }
     stat_set(&writer->status->next_lsn, writer->next_lsn);
     stat_set(&writer->status->durable_lsn, options->start.lsn);
     payload_max = u64_min(payload_max, u64_max(options->ring_bytes, writer->batch_bytes));
-    return journal_init(&writer->journal, options->io, options->keeper, options->status,
-                        &options->start, payload_max, writer->batch_bytes + BATCH_HEADER_BYTES,
-                        err);
+    /* First of what may fail: from here on the journal owns the active segment's file, and
+     * writer_close finds it. */
+    int r =
+        journal_init(&writer->journal, options->io, options->keeper, options->status,
+                     &options->start, payload_max, writer->batch_bytes + BATCH_HEADER_BYTES, err);
+    if (r < 0) {
+        return r;
+    }
+    writer->scratch = mem_map(KEYED_SCRATCH_BYTES);
+    return writer->scratch == NULL ? err_set(err, -ENOMEM, "open the writer: map its scratch") : 0;
 }
 
 void writer_close(struct writer *writer)
@@ -210,7 +213,8 @@ static void writer_publish(struct writer *writer, uint64_t now_ns)
     for (struct batch *batch = journal_oldest(&writer->journal); batch != NULL;
          batch = journal_oldest(&writer->journal)) {
         is_any = true;
-        if (!tell_outcomes(writer, batch) || !tell_runs(writer, batch)) {
+        writer->is_stuck = !tell_outcomes(writer, batch) || !tell_runs(writer, batch);
+        if (writer->is_stuck) {
             break;
         }
         count_durable(writer, batch, now_ns);
@@ -414,11 +418,12 @@ static void give_up(struct writer *writer, enum failed_cause cause, uint64_t now
 /* Read-only: what comes is refused at once, after everything before it has been told. */
 static void refuse_shard(struct writer *writer, struct writer_shard *shard)
 {
-    if (!has_ack_room(shard, ACK_BYTES)) {
-        return;
-    }
     const struct spsc_frame *frame =
         shard->held != NULL ? shard->held : spsc_take(&shard->port->submit);
+    if (!has_ack_room(shard, ACK_BYTES)) {
+        shard->held = frame; /* so that the writer sleeps until the shard has read its acks */
+        return;
+    }
     shard->held = NULL;
     struct ack_failed failed = {.cause = is_stopping(writer) ? FAILED_STOP : writer->failed_cause};
     for (; frame != NULL; frame = spsc_take(&shard->port->submit)) { /* bounded by the ring */
@@ -627,14 +632,18 @@ static uint64_t sleep_ns(const struct writer *writer, uint64_t now_ns)
                                                                  : sleep;
 }
 
-static void writer_wait(struct writer *writer, uint64_t now_ns)
+/* was_stopping: whether this pass knew of the stop, and so has done all it can for it. A stop that
+ * came later is work, as a frame that came later is. */
+static void writer_wait(struct writer *writer, uint64_t now_ns, bool was_stopping)
 {
     enum park_level level =
         writer->journal.in_flight > 0 || writer->pause_until_ns != 0 ? PARK_BULK : PARK_ANY;
     uint64_t sleep = sleep_ns(writer, now_ns);
     park_prepare(writer->park, level);
-    bool was_stopping = is_stopping(writer) && journal_is_idle(&writer->journal);
-    if (was_stopping || has_work(writer, level)) {
+    bool is_stop_new = is_stopping(writer) && !was_stopping;
+    /* Answers that need no write are complete as soon as their batch is closed. */
+    bool is_any_to_tell = journal_oldest(&writer->journal) != NULL && !writer->is_stuck;
+    if (is_stop_new || is_any_to_tell || has_work(writer, level)) {
         sleep = 0;
     }
     struct file_write *done = NULL;
@@ -660,6 +669,7 @@ int writer_duty(void *context)
     struct writer *writer = context;
     ASSERT_ROLE(ROLE_WRITER);
     uint64_t now_ns = writer->io->ops->mono_ns(writer->io);
+    bool was_stopping = is_stopping(writer);
     writer_publish(writer, now_ns);
     writer_rescue(writer, now_ns);
     if (writer->is_read_only && may_write_again(writer, now_ns)) {
@@ -682,6 +692,6 @@ int writer_duty(void *context)
         (void)park_wake(&writer->keeper->park, true);
         return 1;
     }
-    writer_wait(writer, now_ns);
+    writer_wait(writer, now_ns, was_stopping);
     return 0;
 }

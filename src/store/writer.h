@@ -53,6 +53,7 @@ struct writer {
     uint64_t last_data_at_ns; /* completion of the last batch with records */
     uint64_t pause_until_ns;  /* 0: not pausing */
     bool needs_mark;          /* something became durable that no header names yet */
+    bool is_stuck;            /* some shard has no room for what the oldest batch has to tell it */
     bool is_read_only;
     enum failed_cause failed_cause; /* of the present trouble */
     uint8_t *scratch;               /* KEYED_SCRATCH_BYTES */

@@ -765,8 +765,6 @@ static void settle(struct sim *sim)
         (void)store_step_keeper(sim->store);
         result = store_step_writer(sim->store);
         step_acks(sim);
-        sim_disk_advance(sim->disk,
-                         NS_MS); /* also where the writer only looks and does not sleep */
     }
     CHECK(result == 1, "the writer does not stop (result %d)", result);
     for (uint32_t i = 0; i < sim->request_count; i++) {
