@@ -18,11 +18,11 @@
 #define MAIN_LOOK_MS      50
 #define LEDGER_LOOK_NS    NS_S
 #define SHARDS_MAX        STORE_SHARDS_MAX
-#define CONFIGS_KEPT_MAX  256
+#define POLICIES_KEPT_MAX 256
 
 struct app {
-    struct config *configs[CONFIGS_KEPT_MAX]; /* every configuration that was ever published: readers may hold any */
-    unsigned config_count;
+    struct policy *policies[POLICIES_KEPT_MAX]; /* every one that was ever published: readers may hold any */
+    unsigned policy_count;
     const struct config_sources *sources;
     struct store *store;
     struct shard_set set;
@@ -33,7 +33,15 @@ struct app {
     uint64_t stop_deadline_ns; /* 0: serving */
     uint64_t ledger_looked_at_ns;
     bool is_ledger_off; /* the last look found an imbalance */
+    bool has_log_rings; /* logline_start was called: this thread drains */
+    int state_said;     /* enum store_state of the last log line about it */
 };
+
+/* The configuration of the latest generation. */
+static const struct config *app_config(const struct app *app)
+{
+    return &app->policies[app->policy_count - 1]->config;
+}
 
 /* One core is the writer's (and keeper's, and later the catalog's); with more than three another is left to the forwarder and
  * queries. On two cores that leaves one shard, which measured better than two that fight the writer. */
@@ -112,12 +120,12 @@ static void app_report_recovery(const struct recovery_report *report)
 
 static int app_open_store(struct app *app, struct err *err)
 {
-    const struct config *config = app->configs[0];
+    const struct config *config = app_config(app);
     struct recovery_report report = {0};
     struct store_options options = app_store_options(config, app->set.count);
     int result = store_open(&app->store, &options, NULL, &report, err);
     if (result < 0) {
-        return err_wrap(err, result, "open store %s", config->data_dir);
+        return result;
     }
     app_report_recovery(&report);
     app->set.store = app->store;
@@ -133,7 +141,7 @@ static int app_start_shards(struct app *app, struct err *err)
         struct agent_options options = {
             .name = "shard",
             .role = ROLE_SHARD,
-            .cpu = app->configs[0]->pin ? (int)(i % (unsigned)cores) : -1,
+            .cpu = app_config(app)->pin ? (int)(i % (unsigned)cores) : -1,
             .context = &app->shards[i],
             .on_start = shard_on_start,
             .duty = shard_duty,
@@ -154,6 +162,10 @@ static int app_start(struct app *app, struct err *err)
     if (result < 0) {
         return result;
     }
+    result = rate_limit_open(&app->set.rate_limit, RATE_LIMIT_ADDRESSES, err);
+    if (result < 0) {
+        return result;
+    }
     result = app_open_store(app, err);
     if (result < 0) {
         return result;
@@ -171,13 +183,14 @@ static int app_start(struct app *app, struct err *err)
     app->set.started_at_ns = clock_mono_ns();
     app->set.started_real_ns = clock_real_ns();
     logline_start();
+    app->has_log_rings = true;
     result = store_start(app->store, err);
     return result < 0 ? err_wrap(err, result, "start the writer") : app_start_shards(app, err);
 }
 
 static void app_say_ready(struct app *app)
 {
-    const struct config *config = app->configs[0];
+    const struct config *config = app_config(app);
     char text[1024];
     struct buf line;
     buf_init(&line, text, sizeof text - 1);
@@ -202,7 +215,7 @@ static void app_begin_stop(struct app *app, uint64_t now_ns)
         _exit(1);
     }
     LOG(LOGLINE_INFO, "stopping", "answering what is in flight, then closing the log");
-    app->stop_deadline_ns = now_ns + app->configs[app->config_count - 1]->stop_timeout_ns;
+    app->stop_deadline_ns = now_ns + app_config(app)->stop_timeout_ns;
     /* release: pairs with nothing that needs data; the flag itself is the message. */
     atomic_store_explicit(&app->set.is_stopping, true, memory_order_release);
     for (unsigned i = 0; i < app->set.count; i++) {
@@ -210,40 +223,74 @@ static void app_begin_stop(struct app *app, uint64_t now_ns)
     }
 }
 
-static void app_reload(struct app *app)
+static void app_report_access(const struct policy *policy)
 {
-    if (app->config_count == CONFIGS_KEPT_MAX) {
-        LOG(LOGLINE_ERROR, "reload_refused", "this process has reloaded %u times; restart it to reload again", CONFIGS_KEPT_MAX);
-        return;
+    const struct config *config = &policy->config;
+    if (config->auth_enabled) {
+        LOG(LOGLINE_INFO, "auth", "%u bearer token%s accepted%s", policy->auth.count, policy->auth.count == 1 ? " is" : "s are",
+            config->auth_environment_token[0] == 0 ? "" : ", that of TELEMETRY_API_AUTH_TOKEN among them");
     }
-    struct config *fresh = mem_alloc(sizeof *fresh);
-    struct config_problems *problems = mem_alloc(sizeof *problems);
-    if (config_load(fresh, app->sources, problems) < 0) {
-        for (unsigned i = 0; i < u64_min(problems->count, CONFIG_PROBLEMS_MAX); i++) {
-            LOG(LOGLINE_ERROR, "reload_refused", "nothing was changed: %s", problems->text[i]);
-        }
-        mem_free(fresh);
-        mem_free(problems);
-        return;
-    }
+}
+
+/* The next generation of what is in force now, with what fresh may change. NULL: nothing is changed, the problems say why. */
+static struct policy *app_make_policy(const struct app *app, const struct config *fresh, struct config_problems *problems,
+                                      struct buf *applied, struct buf *ignored)
+{
+    struct policy *policy = NULL;
     struct config *next = mem_alloc(sizeof *next);
-    *next = *app->configs[app->config_count - 1];
+    *next = *app_config(app);
+    config_apply_reload(next, fresh, applied, ignored);
+    next->generation = app_config(app)->generation + 1;
+    if (policy_open(&policy, next, problems) < 0) {
+        policy = NULL;
+    }
+    mem_free(next);
+    return policy;
+}
+
+static void app_publish_policy(struct app *app, struct policy *policy)
+{
+    app->policies[app->policy_count++] = policy;
+    /* C1: publishes the whole policy; pairs with the acquire in shard_take_config. */
+    atomic_store_explicit(&app->set.policy, policy, memory_order_release);
+}
+
+static void app_reload_from(struct app *app, struct config *fresh, struct config_problems *problems)
+{
     char applied_text[512];
     char ignored_text[512];
     struct buf applied;
     struct buf ignored;
     buf_init(&applied, applied_text, sizeof applied_text - 1);
     buf_init(&ignored, ignored_text, sizeof ignored_text - 1);
-    config_apply_reload(next, fresh, &applied, &ignored);
+    struct policy *policy = NULL;
+    if (config_load(fresh, app->sources, problems) == 0) {
+        policy = app_make_policy(app, fresh, problems, &applied, &ignored);
+    }
+    if (policy == NULL) {
+        for (unsigned i = 0; i < u64_min(problems->count, CONFIG_PROBLEMS_MAX); i++) {
+            LOG(LOGLINE_ERROR, "reload_refused", "nothing was changed: %s", problems->text[i]);
+        }
+        return;
+    }
     applied_text[applied.bytes] = 0;
     ignored_text[ignored.bytes] = 0;
-    next->generation = app->configs[app->config_count - 1]->generation + 1;
-    app->configs[app->config_count++] = next;
-    /* C1: publishes the whole configuration; pairs with the acquire in shard_take_config. */
-    atomic_store_explicit(&app->set.config, next, memory_order_release);
-    logline_set_level((enum logline_level)next->log_level);
-    LOG(LOGLINE_INFO, "reloaded", "generation %" PRIu64 ": changed %s; needs a restart: %s", next->generation,
+    app_publish_policy(app, policy);
+    logline_set_level((enum logline_level)policy->config.log_level);
+    LOG(LOGLINE_INFO, "reloaded", "generation %" PRIu64 ": changed %s; needs a restart: %s", policy->config.generation,
         applied.bytes == 0 ? "nothing" : applied_text, ignored.bytes == 0 ? "nothing" : ignored_text);
+    app_report_access(policy);
+}
+
+static void app_reload(struct app *app)
+{
+    if (app->policy_count == POLICIES_KEPT_MAX) {
+        LOG(LOGLINE_ERROR, "reload_refused", "this process has reloaded %u times; restart it to reload again", POLICIES_KEPT_MAX);
+        return;
+    }
+    struct config *fresh = mem_alloc(sizeof *fresh);
+    struct config_problems *problems = mem_alloc(sizeof *problems);
+    app_reload_from(app, fresh, problems);
     mem_free(fresh);
     mem_free(problems);
 }
@@ -275,6 +322,29 @@ static void app_look_at_ledger(struct app *app, uint64_t now_ns)
     app->is_ledger_off = imbalance != 0;
 }
 
+/* Says once what the store refuses and why, and once that it is over. */
+static void app_look_at_state(struct app *app)
+{
+    const struct store_status *status = app->set.status;
+    /* relaxed, all: for a reader of the log. */
+    int state = atomic_load_explicit(&status->state, memory_order_relaxed);
+    uint64_t log_bytes = atomic_load_explicit(&status->log_bytes, memory_order_relaxed);
+    uint64_t free_bytes = atomic_load_explicit(&status->free_bytes, memory_order_relaxed);
+    const struct config *config = app_config(app);
+    if (state == app->state_said || state == STORE_STOPPING) {
+        return;
+    }
+    if (state == STORE_SHED && config->retention_bytes != 0 && log_bytes > config->retention_bytes) {
+        LOG(LOGLINE_WARNING, "shedding", "new records are refused (429): the log has %" PRIu64 " bytes, more than store.retention_bytes = %" PRIu64,
+            log_bytes, config->retention_bytes);
+    } else if (state == STORE_SHED) {
+        LOG(LOGLINE_WARNING, "shedding", "new records are refused (429): no room for another segment, %" PRIu64 " bytes free", free_bytes);
+    } else if (state == STORE_OK) {
+        LOG(LOGLINE_INFO, "accepting", "records are accepted again, %" PRIu64 " bytes free", free_bytes);
+    }
+    app->state_said = state;
+}
+
 static bool app_shards_are_finished(const struct app *app)
 {
     for (unsigned i = 0; i < app->started_count; i++) {
@@ -283,6 +353,15 @@ static bool app_shards_are_finished(const struct app *app)
         }
     }
     return true;
+}
+
+/* The time for answers is over: shards end with their next pass. */
+static void app_finish_shards(struct app *app)
+{
+    atomic_store_explicit(&app->set.must_finish, true, memory_order_release);
+    for (unsigned i = 0; i < app->started_count; i++) {
+        park_wake(&app->shards[i].park, true);
+    }
 }
 
 /* Runs until every shard has finished. Returns 0, or 1 when an agent failed by itself. */
@@ -294,13 +373,14 @@ static int app_loop(struct app *app)
         uint64_t now_ns = clock_mono_ns();
         app_take_signals(app, now_ns);
         app_look_at_ledger(app, now_ns);
+        app_look_at_state(app);
         logline_drain();
         if (app_shards_are_finished(app)) {
             return app->stop_deadline_ns == 0;
         }
         if (app->stop_deadline_ns != 0 && now_ns > app->stop_deadline_ns) {
             LOG(LOGLINE_WARNING, "stop_timeout", "clients did not take their answers in time; closing their connections");
-            atomic_store_explicit(&app->set.must_finish, true, memory_order_release);
+            app_finish_shards(app);
         }
         for (unsigned i = 0; i < app->started_count; i++) {
             int state = atomic_load_explicit(&app->agents[i].state, memory_order_acquire);
@@ -317,11 +397,17 @@ static int app_loop(struct app *app)
 
 static void app_join_shards(struct app *app)
 {
-    atomic_store_explicit(&app->set.must_finish, true, memory_order_release);
     atomic_store_explicit(&app->set.is_stopping, true, memory_order_release);
+    app_finish_shards(app);
     for (unsigned i = 0; i < app->started_count; i++) {
-        park_wake(&app->shards[i].park, true);
         agent_join(&app->agents[i]);
+    }
+}
+
+static void app_drain_log(struct app *app)
+{
+    if (app->has_log_rings) {
+        logline_drain();
     }
 }
 
@@ -331,22 +417,42 @@ static void app_close(struct app *app)
     if (app->store != NULL) {
         store_stop(app->store);
         for (unsigned tries = 0; tries < 3000 && !store_is_finished(app->store); tries++) {
-            logline_drain();
+            app_drain_log(app);
             (void)poll(NULL, 0, 10);
         }
         store_close(app->store);
     }
-    logline_stop();
+    if (app->has_log_rings) {
+        logline_stop();
+    }
     for (unsigned i = 0; i < app->set.count && app->set.shards != NULL; i++) {
         shard_free(&app->shards[i]);
     }
-    for (unsigned i = 0; i < app->config_count; i++) {
-        mem_free(app->configs[i]);
+    rate_limit_close(app->set.rate_limit);
+    for (unsigned i = 0; i < app->policy_count; i++) {
+        policy_close(app->policies[i]);
     }
     if (app->signal_fd >= 0) {
         close(app->signal_fd);
     }
     mem_free(app);
+}
+
+/* False: the configuration names something that will not do; every problem is logged, and no data has been touched. */
+static bool app_first_policy(struct app *app, const struct config *config)
+{
+    struct config_problems *problems = mem_alloc(sizeof *problems);
+    struct policy *policy = NULL;
+    int result = policy_open(&policy, config, problems);
+    if (result == 0) {
+        app_publish_policy(app, policy);
+        app_report_access(policy);
+    }
+    for (unsigned i = 0; i < u64_min(problems->count, CONFIG_PROBLEMS_MAX); i++) {
+        LOG(LOGLINE_ERROR, "start_failed", "%s", problems->text[i]);
+    }
+    mem_free(problems);
+    return result == 0;
 }
 
 int app_serve(const struct config *config, const struct config_sources *sources)
@@ -355,16 +461,16 @@ int app_serve(const struct config *config, const struct config_sources *sources)
     struct app *app = mem_alloc(sizeof *app);
     app->signal_fd = -1;
     app->sources = sources;
-    app->configs[0] = mem_alloc(sizeof *config);
-    *app->configs[0] = *config;
-    app->config_count = 1;
-    atomic_store_explicit(&app->set.config, app->configs[0], memory_order_relaxed);
+    if (!app_first_policy(app, config)) {
+        logline_drain();
+        mem_free(app);
+        return 1;
+    }
     app->set.count = app_shard_count(config);
 
     int result = app_start(app, &err);
     if (result < 0) {
         LOG(LOGLINE_ERROR, "start_failed", "%s", err.text);
-        logline_drain();
         app_close(app);
         return 1;
     }

@@ -16,6 +16,12 @@ const char *shed_cause_name(enum shed_cause cause)
     return names[cause];
 }
 
+const char *refuse_cause_name(enum refuse_cause cause)
+{
+    static const char *const names[REFUSE_CAUSES] = {"unauthorized", "forbidden", "rate_limited"};
+    return names[cause];
+}
+
 void counters_publish(struct counters_cell *cell, const struct counters *counters)
 {
     uint64_t words[COUNTERS_WORDS];

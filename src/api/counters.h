@@ -34,8 +34,17 @@ enum shed_cause {
     SHED_CAUSES,
 };
 
+/* Refused for who asks, before the body: requests only, because nobody has seen their records. */
+enum refuse_cause {
+    REFUSED_UNAUTHORIZED = 0, /* no token, or not one of ours: 401 */
+    REFUSED_FORBIDDEN,        /* the token may not do that: 403 */
+    REFUSED_RATE_LIMITED,     /* the address asks too often: 429 */
+    REFUSE_CAUSES,
+};
+
 const char *reject_cause_name(enum reject_cause cause);
 const char *shed_cause_name(enum shed_cause cause);
+const char *refuse_cause_name(enum refuse_cause cause);
 
 /* All words 64 bits: copied as an array. */
 struct counters {
@@ -51,10 +60,12 @@ struct counters {
     uint64_t requests_pending;
     uint64_t requests_rejected;
     uint64_t requests_shed[SHED_CAUSES];
+    uint64_t requests_refused[REFUSE_CAUSES];
     uint64_t requests_duplicate; /* answered from a receipt */
     uint64_t requests_memory;    /* acknowledged from memory on request */
     uint64_t body_bytes;
     uint64_t requests_other; /* routes that do not ingest */
+    uint64_t other_refused[REFUSE_CAUSES];
 };
 
 #define COUNTERS_WORDS (sizeof(struct counters) / sizeof(uint64_t))

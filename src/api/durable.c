@@ -24,12 +24,21 @@ static int durable_answer(struct shard *shard, struct conn_handle conn, uint64_t
     return server_answer(shard->server, conn, &answer);
 }
 
-static enum http_verdict durable_refuse(struct shard *shard, const struct http_request *request, const char *parameter,
-                                        const char *type, const char *message)
+/* 422 in pydantic's terms. input: the parameter as it came (decoded); data NULL: it did not come. */
+static enum http_verdict durable_refuse(struct shard *shard, const struct http_request *request,
+                                        const char *parameter, const char *type, const char *message,
+                                        struct slice input)
 {
     struct buf body;
     buf_init(&body, shard->scratch, 4096);
-    buf_printf(&body, "{\"detail\":[{\"type\":\"%s\",\"loc\":[\"query\",\"%s\"],\"msg\":\"%s\"}]}", type, parameter, message);
+    buf_printf(&body, "{\"detail\":[{\"type\":\"%s\",\"loc\":[\"query\",\"%s\"],\"msg\":\"%s\",\"input\":", type,
+               parameter, message);
+    if (input.data == NULL) {
+        buf_put_text(&body, "null");
+    } else {
+        buf_put_json_string(&body, input);
+    }
+    buf_put_text(&body, "}]}");
     struct http_answer answer = {.status = 422, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
     (void)server_answer(shard->server, request->conn, &answer);
     return HTTP_ANSWERED;
@@ -67,30 +76,55 @@ static enum http_verdict durable_wait(struct shard *shard, const struct http_req
     return HTTP_DEFERRED;
 }
 
+/* 0, or the refusal's verdict. */
+static int durable_read_lsn(struct shard *shard, const struct http_request *request, struct slice query, uint64_t *lsn)
+{
+    uint8_t text[64];
+    size_t bytes = 0;
+    int found = query_string_find(query, "lsn", text, sizeof text, &bytes);
+    struct slice input = {text, bytes};
+    if (found == 0) {
+        return (int)durable_refuse(shard, request, "lsn", "missing", "Field required", (struct slice){0});
+    }
+    if (found > 0 && bytes > 1 && text[0] == '-' && durable_parse_lsn(text + 1, bytes - 1, lsn) == 0) {
+        return (int)durable_refuse(shard, request, "lsn", "greater_than_equal",
+                                   "Input should be greater than or equal to 0", input);
+    }
+    if (found < 0 || durable_parse_lsn(text, bytes, lsn) < 0) {
+        return (int)durable_refuse(shard, request, "lsn", "int_parsing",
+                                   "Input should be a valid integer, unable to parse string as an integer", input);
+    }
+    return 0;
+}
+
+static int durable_read_wait(struct shard *shard, const struct http_request *request, struct slice query, uint64_t *wait_ns)
+{
+    char text[64];
+    size_t bytes = 0;
+    int found = query_string_find(query, "wait", (uint8_t *)text, sizeof text - 1, &bytes);
+    text[bytes] = 0;
+    if (found == 0) {
+        return 0;
+    }
+    if (found < 0 || config_parse_time(wait_ns, text) < 0 || *wait_ns > DURABLE_WAIT_NS_MAX) {
+        return (int)durable_refuse(shard, request, "wait", "value_error",
+                                   "Value error, a duration such as 500ms or 5s, at most 60s",
+                                   (struct slice){(const uint8_t *)text, bytes});
+    }
+    return 0;
+}
+
 enum http_verdict durable_on_request(struct shard *shard, const struct http_request *request)
 {
     ASSERT(request->deferred_count == 0);
     struct slice query = http_span_slice(request->head_base, request->head->query);
-    uint8_t text[64];
-    size_t bytes = 0;
     uint64_t lsn = 0;
-    int found = query_string_find(query, "lsn", text, sizeof text - 1, &bytes);
-    if (found == 0) {
-        return durable_refuse(shard, request, "lsn", "missing", "Field required");
-    }
-    if (found < 0 || durable_parse_lsn(text, bytes, &lsn) < 0) {
-        return durable_refuse(shard, request, "lsn", "int_parsing", "Input should be a valid integer, 0 or greater");
-    }
     uint64_t wait_ns = 0;
-    found = query_string_find(query, "wait", text, sizeof text - 1, &bytes);
-    if (found == 1) {
-        text[bytes] = 0;
-        found = config_parse_time(&wait_ns, (const char *)text) < 0 ? -1 : 1;
+    int refused = durable_read_lsn(shard, request, query, &lsn);
+    if (refused == 0) {
+        refused = durable_read_wait(shard, request, query, &wait_ns);
     }
-    if (found < 0) {
-        return durable_refuse(shard, request, "wait", "value_error", "Value error, a duration such as 500ms or 5s, at most 60s");
-    }
-    return durable_wait(shard, request, lsn, wait_ns);
+    return refused != 0 ? (enum http_verdict)refused : durable_wait(shard, request, lsn, wait_ns);
 }
 
 void durable_answer_due(struct shard *shard)

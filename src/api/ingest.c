@@ -33,6 +33,9 @@
 #define DEDUP_KEY_BYTES_MAX   512u
 #define META_BYTES_MAX        (RECEIPT_FIXED_BYTES + 16u + IDEMPOTENCY_KEY_BYTES + OUTCOME_ERRORS_BYTES_MAX + DEDUP_KEY_BYTES_MAX)
 
+/* Two looks at the clock cost about as much as 100 bytes of JSON; one body in so many pays them. */
+#define PARSE_TIMED 16u
+
 /* Scratch: answers | listed errors | flat issues for a 422 | meta. */
 #define SCRATCH_ERRORS  (192u * 1024u)
 #define SCRATCH_FLAT    (SCRATCH_ERRORS + ERRORS_BYTES_MAX)
@@ -101,8 +104,7 @@ static int ingest_admit(struct ingest *ingest)
     struct shard *shard = ingest->shard;
     /* relaxed: a state that is one pass old refuses or admits one pass late; nothing is lost either way. */
     int state = atomic_load_explicit(&shard->set->status->state, memory_order_relaxed);
-    if (LIKELY(state == STORE_OK && !shard->throttle.is_enabled && !pending_is_full(&shard->pending) &&
-               !shard->is_draining)) {
+    if (LIKELY(state == STORE_OK && !shard->throttle.is_enabled && !pending_is_full(&shard->pending))) {
         return 0;
     }
     if (ingest->request->deferred_count != 0) {
@@ -213,6 +215,9 @@ static void ingest_open_claim(struct ingest *ingest)
     uint64_t least = sizeof ingest->header + record_padded_bytes(0, ingest->request->body.bytes) +
                      (ingest->key.bytes == 0 ? 0 : META_BYTES_MAX);
     ingest->claim = spsc_claim_most(&ingest->shard->port->submit, least, &ingest->room);
+    if (ingest->claim == NULL && least > ingest->shard->port->submit.capacity - SPSC_FRAME_ALIGN) {
+        ingest->room = ingest->shard->port->submit.capacity; /* not even an empty ring would do */
+    }
     ingest->used = sizeof ingest->header;
 }
 
@@ -377,20 +382,21 @@ static enum http_verdict ingest_reject(struct ingest *ingest, const struct issue
     return ingest_answer(ingest, &answer);
 }
 
+/* An empty list: nothing in it was valid. */
 static enum http_verdict ingest_empty(struct ingest *ingest)
 {
     if (ingest->request->deferred_count != 0) {
         return HTTP_LATER;
     }
-    struct buf body;
-    buf_init(&body, ingest->shard->scratch, 4096);
-    answer_list_body(&body, &(struct answer_list){0});
     ingest->shard->counters.requests_received++;
-    ingest->shard->counters.requests_accepted++;
-    struct http_answer answer = {.status = 202,
-                                 .content_type = ANSWER_JSON,
-                                 .extra = SLICE_LITERAL("X-Sluice-Ack: durable\r\n"),
-                                 .body = {body.data, body.bytes}};
+    ingest->shard->counters.requests_rejected++;
+    struct http_answer answer = {
+        .status = 422,
+        .content_type = ANSWER_JSON,
+        .body = SLICE_LITERAL("{\"detail\":[{\"type\":\"too_short\",\"loc\":[\"body\"],\"msg\":\"List should have at least 1 "
+                              "item after validation, not 0\",\"input\":[],\"ctx\":{\"field_type\":\"List\","
+                              "\"min_length\":1,\"actual_length\":0}}]}"),
+    };
     return ingest_answer(ingest, &answer);
 }
 
@@ -399,7 +405,8 @@ static enum http_verdict ingest_no_room(struct ingest *ingest)
     if (ingest->request->deferred_count != 0) {
         return HTTP_LATER;
     }
-    if (spsc_used_bytes(&ingest->shard->port->submit) == 0) {
+    /* Judged by the claim, not by what the ring looks like now: the writer may have emptied it meanwhile. */
+    if (ingest->room >= ingest->shard->port->submit.capacity - SPSC_FRAME_ALIGN) {
         return ingest_refuse(ingest, 413,
                              "The records of this request need more room than the queue has; send fewer per request");
     }
@@ -470,7 +477,7 @@ static enum http_verdict ingest_commit(struct ingest *ingest)
     if (UNLIKELY((header->flags & SUBMIT_KEYED) != 0)) {
         pending->flags |= PENDING_KEYED;
     }
-    if (UNLIKELY(head->version_minor == 0 || !head->is_keep_alive)) {
+    if (UNLIKELY(head->version_minor == 0 || !head->is_keep_alive || head->origin.bytes != 0)) {
         pending->flags |= PENDING_FORMATTED;
     }
     ingest_keep_errors(ingest, pending);
@@ -513,7 +520,12 @@ static enum http_verdict ingest_plain(struct ingest *ingest, enum body_shape sha
     if (UNLIKELY(ingest->claim == NULL)) {
         return ingest_no_room(ingest);
     }
+    bool is_timed = ingest->shard->parse_count++ % PARSE_TIMED == 0;
+    uint64_t start_ns = is_timed ? clock_mono_ns() : 0;
     enum body_result result = ingest_walk(ingest, shape, NULL, &issues);
+    if (UNLIKELY(is_timed)) {
+        hist_add(&ingest->shard->parse_latency, clock_mono_ns() - start_ns);
+    }
     return ingest_after_walk(ingest, result, &issues);
 }
 

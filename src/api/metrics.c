@@ -49,6 +49,17 @@ static void write_requests(struct buf *out, const struct counters *sum)
         buf_printf(out, "sluice_ingest_requests_shed_total{cause=\"%s\"} %llu\n", shed_cause_name(i),
                    (unsigned long long)sum->requests_shed[i]);
     }
+    family(out, "sluice_ingest_requests_refused_total", "counter", "Answered 401, 403 or 429 for who asks, by cause.");
+    for (unsigned i = 0; i < REFUSE_CAUSES; i++) {
+        buf_printf(out, "sluice_ingest_requests_refused_total{cause=\"%s\"} %llu\n", refuse_cause_name(i),
+                   (unsigned long long)sum->requests_refused[i]);
+    }
+    single(out, "sluice_other_requests_total", "counter", "Requests to routes that do not ingest.", sum->requests_other);
+    family(out, "sluice_other_requests_refused_total", "counter", "Those of them answered 401, 403 or 429, by cause.");
+    for (unsigned i = 0; i < REFUSE_CAUSES; i++) {
+        buf_printf(out, "sluice_other_requests_refused_total{cause=\"%s\"} %llu\n", refuse_cause_name(i),
+                   (unsigned long long)sum->other_refused[i]);
+    }
     single(out, "sluice_ingest_requests_pending", "gauge", "Requests that wait for the disk.", sum->requests_pending);
 }
 
@@ -113,7 +124,7 @@ static void write_servers(struct buf *out, struct shard_set *set)
         const struct server_row *row = &server_rows[r];
         family(out, row->name, row->type, row->help);
         for (unsigned i = 0; i < set->count; i++) {
-            const char *stats = (const void *)server_stats(set->shards[i].server);
+            const char *stats = (const void *)&set->shards[i].server_stats;
             const _Atomic uint64_t *word = (const void *)(stats + row->offset);
             buf_printf(out, "%s{shard=\"%u\"} %llu\n", row->name, i, LOAD(*word));
         }
@@ -124,7 +135,7 @@ static void write_faults(struct buf *out, struct shard_set *set)
 {
     family(out, "sluice_http_faults_total", "counter", "Errors answered by the HTTP layer itself, by status.");
     for (unsigned i = 0; i < set->count; i++) {
-        const struct server_stats *stats = server_stats(set->shards[i].server);
+        const struct server_stats *stats = &set->shards[i].server_stats;
         for (unsigned status = 400; status < 600; status++) {
             unsigned long long count = LOAD(stats->faults[status]);
             if (count != 0) {
@@ -172,6 +183,9 @@ void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns)
     write_records(out, &sum);
     write_requests(out, &sum);
     single(out, "sluice_ledger_faults_total", "counter", "Times the ledger did not balance: a bug in Sluice.", LOAD(set->ledger_faults));
+    struct rate_counts rate = rate_limit_counts(set->rate_limit);
+    single(out, "sluice_rate_limit_addresses", "gauge", "Client addresses remembered.", rate.addresses);
+    single(out, "sluice_rate_limit_evicted_total", "counter", "Addresses forgotten early for lack of places.", rate.evicted);
     write_store(out, set->status, now_ns);
     write_servers(out, set);
     write_faults(out, set);

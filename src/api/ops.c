@@ -17,7 +17,7 @@ static bool is_stale(uint64_t heartbeat_ns, uint64_t now_ns, uint64_t threshold_
 static uint64_t health_threshold_ns(struct shard_set *set)
 {
     /* C1 (acquire end), as in shard.c. */
-    return atomic_load_explicit(&set->config, memory_order_acquire)->health_stall_ns;
+    return atomic_load_explicit(&set->policy, memory_order_acquire)->config.health_stall_ns;
 }
 
 static const char *health_of_agents(struct shard_set *set, uint64_t now_ns)
@@ -48,7 +48,10 @@ const char *health_reason(struct shard_set *set, uint64_t now_ns)
     if (state == STORE_READ_ONLY) {
         return "the store is read-only: no room or an I/O error on the log";
     }
-    if (state == STORE_STOPPING) {
+    if (state == STORE_SHED) {
+        return "the store is running out of room: new records are refused";
+    }
+    if (state == STORE_STOPPING || atomic_load_explicit(&set->is_stopping, memory_order_relaxed)) {
         return "the server is stopping";
     }
     if (is_stale(oldest, now_ns, health_threshold_ns(set))) {
@@ -113,6 +116,13 @@ static void ledger_write_records(struct buf *body, const struct counters *sum)
     buf_put_text(body, "}}");
 }
 
+static void ledger_write_refused(struct buf *body, const uint64_t *refused)
+{
+    for (unsigned i = 0; i < REFUSE_CAUSES; i++) {
+        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", refuse_cause_name(i), (unsigned long long)refused[i]);
+    }
+}
+
 static void ledger_write_requests(struct buf *body, const struct counters *sum)
 {
     buf_printf(body, "\"requests\":{\"received\":%llu,\"accepted\":%llu,\"duplicate\":%llu,\"memory\":%llu,\"pending\":%llu,\"rejected\":%llu,\"shed\":{",
@@ -122,6 +132,10 @@ static void ledger_write_requests(struct buf *body, const struct counters *sum)
     for (unsigned i = 0; i < SHED_CAUSES; i++) {
         buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", shed_cause_name(i), (unsigned long long)sum->requests_shed[i]);
     }
+    buf_put_text(body, "},\"refused\":{");
+    ledger_write_refused(body, sum->requests_refused);
+    buf_printf(body, "},\"other\":%llu,\"other_refused\":{", (unsigned long long)sum->requests_other);
+    ledger_write_refused(body, sum->other_refused);
     buf_put_text(body, "}}");
 }
 

@@ -13,7 +13,7 @@
 enum pending_flags {
     PENDING_KEYED = 1u << 0,     /* an ACK_OUTCOME comes first */
     PENDING_ANSWERED = 1u << 1,  /* acknowledged from memory: only the ledger waits */
-    PENDING_FORMATTED = 1u << 2, /* not the hot form: HTTP/1.0 or Connection: close */
+    PENDING_FORMATTED = 1u << 2, /* not the hot form: HTTP/1.0, Connection: close, an Origin */
 };
 
 struct pending {

@@ -22,7 +22,7 @@ struct route {
     enum route_id id;
     const char *path;
     unsigned methods;  /* bit (1 << enum http_method) */
-    const char *allow; /* value of Allow */
+    const char *allow; /* value of Allow; OPTIONS is served everywhere, without a bit in methods */
     const char *summary;
 };
 
@@ -30,6 +30,8 @@ struct route {
 const struct route *route_find(struct slice path);
 bool route_serves(const struct route *route, enum http_method method);
 bool route_is_ingest(const struct route *route);
+/* Asked by those who watch the process, who have neither token nor patience: /healthcheck, /metrics. */
+bool route_is_open(const struct route *route);
 /* The table, for documentation and tests. */
 const struct route *route_table(size_t *count);
 

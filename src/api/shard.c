@@ -1,6 +1,6 @@
 #include "api/shard.h"
 
-#include "api/answer.h"
+#include "api/gate.h"
 #include "api/ingest.h"
 #include "api/ops.h"
 #include "api/route.h"
@@ -21,12 +21,15 @@
 /* Takes over a configuration that the main thread has published. */
 static void shard_take_config(struct shard *shard)
 {
-    /* C1 (acquire end): the whole struct behind the pointer is visible. */
-    const struct config *config = atomic_load_explicit(&shard->set->config, memory_order_acquire);
-    if (LIKELY(config == shard->config)) {
+    /* C1 (acquire end): the whole struct behind the pointer is visible, and the tokens behind it. */
+    const struct policy *policy = atomic_load_explicit(&shard->set->policy, memory_order_acquire);
+    if (LIKELY(policy == shard->policy)) {
         return;
     }
+    const struct config *config = &policy->config;
+    shard->policy = policy;
     shard->config = config;
+    shard->asks_who = config->auth_enabled || config->rate_limit_enabled;
     throttle_init(&shard->throttle, config->throttle_enabled, config->throttle_max_queue_depth, config->throttle_rate);
 }
 
@@ -36,6 +39,7 @@ void shard_init(struct shard *shard, struct shard_set *set, unsigned index)
     shard->index = index;
     shard->set = set;
     shard->port = store_port(set->store, index);
+    shard->park.fd = -1; /* park_close of a park that never was */
     pending_init(&shard->pending, SHARD_PENDING_MAX);
     shard->body = mem_alloc(body_struct_bytes());
     shard->scratch = mem_map(SHARD_SCRATCH_BYTES);
@@ -54,7 +58,7 @@ void shard_free(struct shard *shard)
     park_close(&shard->park);
 }
 
-struct server_options shard_server_options(const struct config *config, unsigned shard_count, struct park *park)
+struct server_options shard_server_options(const struct config *config, unsigned shard_count)
 {
     struct server_options options = {
         .listen_count = config->listen_count,
@@ -64,7 +68,8 @@ struct server_options shard_server_options(const struct config *config, unsigned
                    .target_bytes_max = 8192,
                    .fields_max = HTTP_FIELDS_MAX,
                    .body_bytes_max = config->max_body},
-        .decode_ratio_max = 200,
+        /* deflate cannot do better than 1032:1 (zlib technical notes), and repetitive logs come close; max_body bounds the rest. */
+        .decode_ratio_max = 1100,
         .head_timeout_ns = config->head_timeout_ns,
         .body_timeout_ns = config->body_timeout_ns,
         .body_rate_min = (uint32_t)config->body_rate_min,
@@ -74,7 +79,6 @@ struct server_options shard_server_options(const struct config *config, unsigned
         .recv_buffers = (uint32_t)config->recv_buffers,
         .recv_buffer_bytes = (uint32_t)config->recv_buffer_bytes,
         .arena_bytes = config->buffer_memory,
-        .park = park,
     };
     for (unsigned i = 0; i < config->listen_count; i++) {
         options.listen[i] = config->listen[i];
@@ -85,23 +89,13 @@ struct server_options shard_server_options(const struct config *config, unsigned
 static enum http_head_verdict shard_on_head(void *context, const struct http_head *head, const uint8_t *base,
                                             uint64_t *body_bytes_max, struct http_answer *answer)
 {
-    struct shard *shard = context;
     (void)body_bytes_max;
-    const struct route *route = route_find(http_span_slice(base, head->path));
-    struct buf body;
-    buf_init(&body, shard->scratch, 4096);
-    if (UNLIKELY(route == NULL)) {
-        *answer = answer_detail(&body, 404, "Not Found", (struct slice){0});
-        return HTTP_HEAD_ANSWERED;
-    }
-    if (UNLIKELY(!route_serves(route, head->method))) {
-        struct buf extra;
-        buf_init(&extra, shard->scratch + 4096, 256);
-        buf_printf(&extra, "Allow: %s\r\n", route->allow);
-        *answer = answer_detail(&body, 405, "Method Not Allowed", (struct slice){extra.data, extra.bytes});
-        return HTTP_HEAD_ANSWERED;
-    }
-    return HTTP_HEAD_OK;
+    return gate_on_head(context, head, base, answer);
+}
+
+static struct slice shard_on_origin(void *context, struct slice origin)
+{
+    return gate_on_origin(context, origin);
 }
 
 static enum http_verdict shard_on_request(void *context, const struct http_request *request)
@@ -129,11 +123,14 @@ static enum http_verdict shard_on_request(void *context, const struct http_reque
 int shard_on_start(void *context, struct err *err)
 {
     struct shard *shard = context;
-    struct server_options options = shard_server_options(shard->config, shard->set->count, &shard->park);
+    struct server_options options = shard_server_options(shard->config, shard->set->count);
+    options.park = &shard->park;
+    options.stats = &shard->server_stats;
     struct server_callbacks callbacks = {
         .context = shard,
         .on_head = shard_on_head,
         .on_request = shard_on_request,
+        .on_origin = shard_on_origin,
     };
     ulid_source_init(&shard->ulids);
     int result = arena_init(&shard->texts, SHARD_TEXTS_BYTES, err);
@@ -202,9 +199,7 @@ int shard_duty(void *context)
     struct shard *shard = context;
     uint64_t wait_ns = shard_prepare_wait(shard);
     int result = server_poll(shard->server, wait_ns);
-    if (wait_ns != 0) {
-        park_cancel(&shard->park);
-    }
+    park_cancel(&shard->park);
     if (result < 0) {
         return result;
     }

@@ -12,6 +12,8 @@
 #include "api/counters.h"
 #include "api/durable.h"
 #include "api/pending.h"
+#include "api/policy.h"
+#include "api/rate_limit.h"
 #include "api/throttle.h"
 #include "core/agent.h"
 #include "core/arena.h"
@@ -27,7 +29,8 @@ struct shard;
 
 /* What the shards have in common; read-only for them but where marked. */
 struct shard_set {
-    _Atomic(const struct config *) config; /* main publishes (C1); shards take it once per pass */
+    _Atomic(const struct policy *) policy; /* main publishes (C1); shards take it once per pass */
+    struct rate_limit *rate_limit; /* one for all: see rate_limit.h */
     struct store *store;
     const struct store_status *status;
     struct shard *shards;
@@ -44,7 +47,9 @@ struct shard_set {
 struct shard {
     unsigned index;
     struct shard_set *set;
-    const struct config *config; /* of this pass */
+    const struct policy *policy; /* of this pass */
+    const struct config *config; /* &policy->config */
+    bool asks_who;               /* tokens or a rate limit are on */
     struct store_port *port;
     struct server *server;
     struct park park;
@@ -64,8 +69,11 @@ struct shard {
     bool is_draining;
     bool counters_changed;
 
+    uint32_t parse_count;      /* bodies seen: one in PARSE_TIMED is timed */
     struct hist parse_latency; /* validation of one body */
     struct hist ack_latency;   /* request complete to answer queued */
+    /* The server's, kept here because other shards show them when this one has stopped. */
+    CACHE_LINE_ALIGNED struct server_stats server_stats;
 };
 
 #define SHARD_SCRATCH_BYTES (512u * 1024u)
@@ -84,7 +92,7 @@ int shard_on_start(void *shard, struct err *err);
 int shard_duty(void *shard);
 void shard_on_stop(void *shard);
 
-/* Options of a shard's server from the configuration. Pure. */
-struct server_options shard_server_options(const struct config *config, unsigned shard_count, struct park *park);
+/* Options of a shard's server from the configuration; park and stats are the caller's to add. Pure. */
+struct server_options shard_server_options(const struct config *config, unsigned shard_count);
 
 #endif

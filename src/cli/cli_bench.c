@@ -78,6 +78,7 @@ static int bench_option(struct bench *bench, int c)
     uint64_t number = optarg == NULL ? 0 : strtoull(optarg, NULL, 10);
     switch (c) {
     case 'u':
+        ASSERT(optarg != NULL); /* getopt_long: required_argument */
         bench->url = optarg;
         return bench_parse_url(bench);
     case 'p':
@@ -93,6 +94,7 @@ static int bench_option(struct bench *bench, int c)
         bench->load.batch = (unsigned)number;
         return number >= 1 && number <= 100000 ? 0 : -1;
     case 'd':
+        ASSERT(optarg != NULL);
         return config_parse_time(&bench->load.duration_ns, optarg);
     case 'r':
         bench->load.requests_max = number;
@@ -230,6 +232,7 @@ static int bench_check_log(struct bench *bench, struct bench_check *check, struc
     if (result == 0) {
         result = reader_open(&reader, io, 1, err);
     }
+    ASSERT(result < 0 || seen != NULL);
     while (result >= 0 && (result = reader_next(reader, &at, err)) == 1) {
         uint64_t number = bench_number_of(at.record.payload);
         if (number == 0 || number >= bench->numbers.next) {
@@ -350,6 +353,10 @@ int cli_bench(int argc, char **argv)
 {
     struct bench bench = {0};
     struct err err = {0};
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(cli_help_text("bench"), stdout);
+        return CLI_DONE;
+    }
     if (bench_parse(&bench, argc, argv) < 0) {
         bench_usage();
         return 2;

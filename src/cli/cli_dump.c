@@ -35,6 +35,19 @@ static int dump_parse_lsn(const char *text, uint64_t *lsn)
     return *end == 0 ? 0 : -1;
 }
 
+static bool dump_knows_kind(const char *name)
+{
+    for (int kind = 0; kind <= RECORD_KIND_MAX; kind++) {
+        const char *known = record_kind_name((enum record_kind)kind);
+        if (known != NULL && strcmp(known, name) == 0) {
+            return true;
+        }
+    }
+    fprintf(stderr, "sluice dump: there is no kind '%s' (log, metric, event, run, gpu)\n", name);
+    return false;
+}
+
+/* 0: go on; 1: --help; -1: wrong usage. */
 static int dump_parse(struct dump_options *options, int argc, char **argv)
 {
     static const struct option table[] = {
@@ -42,6 +55,7 @@ static int dump_parse(struct dump_options *options, int argc, char **argv)
         {"kind", required_argument, NULL, 'k'},
         {"from-lsn", required_argument, NULL, 'a'},
         {"to-lsn", required_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     *options = (struct dump_options){.data_dir = "./data", .to_lsn = UINT64_MAX};
@@ -52,16 +66,33 @@ static int dump_parse(struct dump_options *options, int argc, char **argv)
             options->data_dir = optarg;
         } else if (c == 'k') {
             options->kind = optarg;
+            is_bad = !dump_knows_kind(optarg);
         } else if (c == 'a') {
             is_bad = dump_parse_lsn(optarg, &options->from_lsn) < 0;
         } else if (c == 'b') {
             is_bad = dump_parse_lsn(optarg, &options->to_lsn) < 0;
         }
-        if (is_bad) {
-            return -1;
+        if (is_bad || c == 'h') {
+            return c == 'h' ? 1 : -1;
         }
     }
     return optind == argc ? 0 : -1;
+}
+
+/* One line per record: a line break in a record is white space between its tokens (inside a string it would not be JSON), so a
+ * space says the same. */
+static void dump_print_payload(struct slice payload)
+{
+    const uint8_t *from = payload.data;
+    const uint8_t *end = payload.data + payload.bytes;
+    for (const uint8_t *at = from; at < end; at++) {
+        if (*at == '\n' || *at == '\r') {
+            fwrite(from, 1, (size_t)(at - from), stdout);
+            fputc(' ', stdout);
+            from = at + 1;
+        }
+    }
+    fwrite(from, 1, (size_t)(end - from), stdout);
 }
 
 static void dump_print(const struct reader_record *at)
@@ -75,7 +106,7 @@ static void dump_print(const struct reader_record *at)
     printf("{\"lsn\":%llu,\"id\":\"%.26s\",\"kind\":\"%s\",\"received_at\":\"%.*s\",\"record\":",
            (unsigned long long)at->lsn, id, kind == NULL ? "unknown" : kind, (int)received_bytes,
            received);
-    fwrite(at->record.payload.data, 1, at->record.payload.bytes, stdout);
+    dump_print_payload(at->record.payload);
     fputs("}\n", stdout);
 }
 
@@ -115,10 +146,12 @@ int cli_dump(int argc, char **argv)
     struct err err = {0};
     struct file_io *io = NULL;
     struct reader *reader = NULL;
-    if (dump_parse(&options, argc, argv) < 0) {
-        fprintf(stderr,
-                "usage: sluice dump --data-dir DIR [--kind KIND] [--from-lsn A] [--to-lsn B]\n");
-        return 2;
+    int parsed = dump_parse(&options, argc, argv);
+    if (parsed != 0) {
+        fputs(parsed > 0 ? cli_help_text("dump")
+                         : "usage: sluice dump --data-dir DIR [--kind KIND] [--from-lsn A] [--to-lsn B]\n",
+              parsed > 0 ? stdout : stderr);
+        return parsed > 0 ? CLI_DONE : CLI_USAGE;
     }
     if (file_io_real_open_existing(&io, options.data_dir, &err) < 0 ||
         reader_open(&reader, io, options.from_lsn, &err) < 0) {

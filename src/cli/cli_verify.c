@@ -20,6 +20,7 @@ static void verify_on_fault(void *context, const char *line)
 int cli_verify(int argc, char **argv)
 {
     static const struct option table[] = {{"data-dir", required_argument, NULL, 'd'},
+                                          {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
     const char *data_dir = "./data";
     struct err err = {0};
@@ -29,7 +30,11 @@ int cli_verify(int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         if (c == '?') {
             fprintf(stderr, "usage: sluice verify --data-dir DIR\n");
-            return 2;
+            return CLI_USAGE;
+        }
+        if (c == 'h') {
+            fputs(cli_help_text("verify"), stdout);
+            return CLI_DONE;
         }
         data_dir = optarg;
     }

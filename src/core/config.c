@@ -12,16 +12,29 @@
 #include <stdio.h>
 #include <string.h>
 
-void config_problem(struct config_load *load, const char *format, ...)
+static void PRINTF_LIKE(2, 0)
+    problems_add(struct config_problems *problems, const char *format, va_list args)
 {
-    struct config_problems *problems = load->problems;
     if (problems->count < CONFIG_PROBLEMS_MAX) {
-        va_list args;
-        va_start(args, format);
         (void)vsnprintf(problems->text[problems->count], ERR_TEXT_BYTES, format, args);
-        va_end(args);
     }
     problems->count++;
+}
+
+void config_problems_add(struct config_problems *problems, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    problems_add(problems, format, args);
+    va_end(args);
+}
+
+void config_problem(struct config_load *load, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    problems_add(load->problems, format, args);
+    va_end(args);
 }
 
 void config_warning(struct config_load *load, const char *format, ...)

@@ -94,6 +94,9 @@ struct config_problems {
     char warnings[CONFIG_WARNINGS_MAX][ERR_TEXT_BYTES];
 };
 
+/* Adds one; beyond CONFIG_PROBLEMS_MAX it is only counted. For those who check what a value names. */
+void config_problems_add(struct config_problems *problems, const char *format, ...) PRINTF_LIKE(2, 3);
+
 /* Where values come from. file NULL: none (./sluice.conf is not read by itself). */
 struct config_sources {
     const char *file;

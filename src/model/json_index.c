@@ -216,28 +216,37 @@ TARGET_AVX512 static ALWAYS_INLINE void quotes_take_avx512(struct cursor *cursor
     }
 }
 
-TARGET_AVX512 static void blocks_avx512(struct json_index *index, const uint8_t *p, uint32_t base,
-                                        uint32_t blocks)
+TARGET_AVX512 static ALWAYS_INLINE void block_avx512(struct cursor *cursor, uint32_t base,
+                                                     __m512i v, __m512i numbers)
+{
+    struct masks m = {
+        .quote = _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('"')),
+        .backslash = _mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8('\\')),
+        /* Signed, as above. */
+        .special = _mm512_cmplt_epi8_mask(v, _mm512_set1_epi8(0x20)),
+    };
+    quotes_take_avx512(cursor, base, block_take(cursor, base, m), numbers);
+}
+
+/* Any number of bytes: of the last, partial block only what is there is loaded (the mask also keeps
+ * a page beyond it from being touched), the rest of the register are spaces. */
+TARGET_AVX512 static void bytes_avx512(struct json_index *index, const uint8_t *p, uint32_t base,
+                                       uint32_t bytes)
 {
     static const uint8_t counting[JSON_INDEX_BLOCK_BYTES] = {
         0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
         22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
         44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
     const __m512i numbers = _mm512_loadu_si512(counting);
-    const __m512i quote = _mm512_set1_epi8('"');
-    const __m512i backslash = _mm512_set1_epi8('\\');
-    const __m512i space = _mm512_set1_epi8(0x20);
     struct cursor cursor = cursor_open(index);
-    for (uint32_t n = 0; n < blocks; n++) {
-        __m512i v = _mm512_loadu_si512(p + n * JSON_INDEX_BLOCK_BYTES);
-        struct masks m = {
-            .quote = _mm512_cmpeq_epi8_mask(v, quote),
-            .backslash = _mm512_cmpeq_epi8_mask(v, backslash),
-            /* Signed, as above. */
-            .special = _mm512_cmplt_epi8_mask(v, space),
-        };
-        uint32_t at_block = base + n * JSON_INDEX_BLOCK_BYTES;
-        quotes_take_avx512(&cursor, at_block, block_take(&cursor, at_block, m), numbers);
+    uint32_t at = 0;
+    for (; at + JSON_INDEX_BLOCK_BYTES <= bytes; at += JSON_INDEX_BLOCK_BYTES) {
+        block_avx512(&cursor, base + at, _mm512_loadu_si512(p + at), numbers);
+    }
+    if (at < bytes) {
+        uint64_t there = UINT64_MAX >> (JSON_INDEX_BLOCK_BYTES - (bytes - at));
+        __m512i v = _mm512_mask_loadu_epi8(_mm512_set1_epi8(' '), there, p + at);
+        block_avx512(&cursor, base + at, v, numbers);
     }
     cursor_close(&cursor, index);
 }
@@ -275,9 +284,6 @@ static void blocks_index(struct json_index *index, const uint8_t *p, uint32_t ba
 {
     switch (index->kernel) {
 #if HAS_X86
-    case JSON_INDEX_AVX512:
-        blocks_avx512(index, p, base, blocks);
-        return;
     case JSON_INDEX_AVX2:
         blocks_avx2(index, p, base, blocks);
         return;
@@ -285,10 +291,10 @@ static void blocks_index(struct json_index *index, const uint8_t *p, uint32_t ba
         blocks_sse2(index, p, base, blocks);
         return;
 #else
-    case JSON_INDEX_AVX512:
     case JSON_INDEX_AVX2:
     case JSON_INDEX_SSE2:
 #endif
+    case JSON_INDEX_AVX512: /* takes bytes */
     case JSON_INDEX_SCALAR:
     case JSON_INDEX_AUTO:
         break;
@@ -380,22 +386,36 @@ static void lists_compact(struct json_index *index, uint32_t position)
     index->special_count = specials;
 }
 
+/* In whole blocks, the last padded with spaces: no quote, no special, and no byte beyond the text
+ * is read. */
+static void bytes_index_padded(struct json_index *index, const uint8_t *p, uint32_t base,
+                               uint32_t bytes)
+{
+    uint32_t rest = bytes % JSON_INDEX_BLOCK_BYTES;
+    uint32_t whole = bytes - rest;
+    blocks_index(index, p, base, whole / JSON_INDEX_BLOCK_BYTES);
+    if (rest != 0) {
+        uint8_t padded[JSON_INDEX_BLOCK_BYTES];
+        memset(padded, ' ', sizeof padded);
+        memcpy(padded, p + whole, rest);
+        blocks_index(index, padded, base + whole, 1);
+    }
+}
+
 static void window_index(struct json_index *index)
 {
     uint32_t left = index->bytes - index->indexed;
     uint32_t take = left < JSON_INDEX_WINDOW ? left : JSON_INDEX_WINDOW;
-    uint32_t blocks = take / JSON_INDEX_BLOCK_BYTES;
-    blocks_index(index, index->data + index->indexed, index->indexed, blocks);
-    index->indexed += blocks * JSON_INDEX_BLOCK_BYTES;
-    uint32_t rest = take % JSON_INDEX_BLOCK_BYTES;
-    if (rest != 0) {
-        /* Padded with spaces: no quote, no special, and no byte beyond the text is read. */
-        uint8_t padded[JSON_INDEX_BLOCK_BYTES];
-        memset(padded, ' ', sizeof padded);
-        memcpy(padded, index->data + index->indexed, rest);
-        blocks_index(index, padded, index->indexed, 1);
-        index->indexed += rest;
+    const uint8_t *p = index->data + index->indexed;
+#if HAS_X86
+    if (LIKELY(index->kernel == JSON_INDEX_AVX512)) {
+        bytes_avx512(index, p, index->indexed, take);
+        index->indexed += take;
+        return;
     }
+#endif
+    bytes_index_padded(index, p, index->indexed, take);
+    index->indexed += take;
 }
 
 void json_index_refill(struct json_index *index, uint32_t position)

@@ -14,17 +14,39 @@ static uint64_t hash_mix(uint64_t hash, uint64_t word)
     return hash ^ (hash >> 29);
 }
 
+/* The fewer than eight bytes at p as memcpy into a zeroed word would place them, without a call:
+ * two halves that overlap, or three bytes that may be the same. */
+static inline uint64_t word_of_few(const uint8_t *p, size_t bytes)
+{
+    uint64_t word = 0;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (bytes >= 4) {
+        uint32_t first;
+        uint32_t last;
+        memcpy(&first, p, sizeof first);
+        memcpy(&last, p + bytes - 4, sizeof last);
+        word = first | (uint64_t)last << (8 * (bytes - 4));
+    } else if (bytes > 0) {
+        size_t middle = bytes / 2;
+        word = p[0] | (uint64_t)p[middle] << (8 * middle) |
+               (uint64_t)p[bytes - 1] << (8 * (bytes - 1));
+    }
+#else
+    memcpy(&word, p, bytes);
+#endif
+    return word;
+}
+
 static uint64_t hash_plain(uint64_t hash, struct slice key)
 {
     size_t at = 0;
-    uint64_t word;
-    for (; at + sizeof word <= key.bytes; at += sizeof word) {
+    for (; at + sizeof(uint64_t) <= key.bytes; at += sizeof(uint64_t)) {
+        uint64_t word;
         memcpy(&word, key.data + at, sizeof word);
         hash = hash_mix(hash, word);
     }
-    word = 0;
-    memcpy(&word, key.data + at, key.bytes - at);
-    return hash_mix(hash_mix(hash, word), key.bytes);
+    uint64_t rest = word_of_few(key.data + at, key.bytes - at);
+    return hash_mix(hash_mix(hash, rest), key.bytes);
 }
 
 /* One decoded byte after the other: what an escape stands for can only be found from its beginning.

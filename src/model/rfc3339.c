@@ -248,12 +248,13 @@ const char *rfc3339_parse_remember(struct rfc3339_memo *memo, struct slice text,
     bool is_usual = text.bytes == RFC3339_USUAL_BYTES && p[19] == '.' && p[26] == 'Z';
     /* A leap second is not where its minute says. */
     bool has_leap = p[17] == '6';
-    bool is_within = *ns > INT64_MIN + (int64_t)(60 * NS_S) && *ns < INT64_MAX - (int64_t)(60 * NS_S);
+    bool is_within =
+        *ns > INT64_MIN + (int64_t)(60 * NS_S) && *ns < INT64_MAX - (int64_t)(60 * NS_S);
     if (is_usual && !has_leap && is_within) {
         uint32_t second = (uint32_t)(p[17] & 15) * 10 + (p[18] & 15);
         memcpy(memo->minute, p, sizeof memo->minute);
-        memo->ns =
-            *ns - (int64_t)(second * NS_S + rfc3339_micros_as_ns(rfc3339_bytes8(p + 19)));
+        memo->seconds = 60;
+        memo->ns = *ns - (int64_t)(second * NS_S + rfc3339_micros_as_ns(rfc3339_bytes8(p + 19)));
     }
     return NULL;
 }

@@ -9,8 +9,11 @@
  * fraction is dropped. An offset goes to 23:59; -00:00 is UTC. A result that does not fit an int64
  * of nanoseconds (1677-09-21 to 2262-04-11) is refused.
  *
- * Records of one batch are of the same minute: rfc3339_parse_again keeps the last one it saw, so
- * that of a text in the usual form only seconds and fraction are left to read.
+ * Records of one batch are of the same minute: a memo keeps the last one that was parsed, so that
+ * of a text in the usual form only seconds and fraction are left to read:
+ *
+ *   rfc3339_recall(&memo, text, &ns) || (why = rfc3339_parse_remember(&memo, text, zone, &ns)) ==
+ * NULL
  */
 #ifndef MODEL_RFC3339_H
 #define MODEL_RFC3339_H
@@ -32,11 +35,11 @@ enum rfc3339_zone {
 /* NULL when *ns is set; else a static text that says what is wrong, and *ns is untouched. */
 const char *rfc3339_parse(struct slice text, enum rfc3339_zone zone, int64_t *ns) MUST_USE;
 
-/* A valid minute and when it begins if its text is UTC. Zeroed: none, because no text of a minute
- * is all zeros. */
+/* A valid minute and when it begins if its text is UTC. Zeroed: none. */
 struct rfc3339_memo {
     uint64_t minute[RFC3339_MINUTE_BYTES / 8]; /* the bytes of the text */
     int64_t ns;
+    uint32_t seconds; /* it has: 60; 0: no minute is remembered */
 };
 
 /* rfc3339_parse, which also fills the memo when text has the usual form and its minute is nowhere
@@ -78,16 +81,15 @@ static inline uint32_t rfc3339_micros_as_ns(uint64_t word)
     return (uint32_t)((front + back) >> 32) * 10;
 }
 
-/* The same as rfc3339_parse. Straight for `<the minute of the memo>:SS.ffffffZ`; everything else
- * goes to the parser, also the seconds 60 and more, which are its to judge. */
-static inline const char *rfc3339_parse_again(struct rfc3339_memo *memo, struct slice text,
-                                              enum rfc3339_zone zone, int64_t *ns)
+/* True for `<the minute of the memo>:SS.ffffffZ`: then *ns is what rfc3339_parse would make of it,
+ * in any zone mode. Everything else is for the parser, also the seconds 60 and more. */
+static inline bool rfc3339_recall(const struct rfc3339_memo *memo, struct slice text, int64_t *ns)
 {
-    const uint8_t *p = text.data;
     if (UNLIKELY(text.bytes != RFC3339_USUAL_BYTES)) {
-        return rfc3339_parse_remember(memo, text, zone, ns);
+        return false;
     }
-    uint64_t minute[2];
+    const uint8_t *p = text.data;
+    uint64_t minute[RFC3339_MINUTE_BYTES / 8];
     memcpy(minute, p, sizeof minute);
     uint64_t seconds = rfc3339_bytes8(p + 16);  /* :SS.ffff */
     uint64_t fraction = rfc3339_bytes8(p + 19); /* .ffffffZ */
@@ -96,11 +98,11 @@ static inline const char *rfc3339_parse_again(struct rfc3339_memo *memo, struct 
     wrong |= rfc3339_not_digits8(seconds, 0x0000000000ffff00u);
     wrong |= rfc3339_not_digits8(fraction, 0x00ffffffffffff00u);
     uint32_t second = (uint32_t)(seconds >> 8 & 15) * 10 + (uint32_t)(seconds >> 16 & 15);
-    if (UNLIKELY(wrong != 0 || second > 59)) {
-        return rfc3339_parse_remember(memo, text, zone, ns);
+    if (UNLIKELY(wrong != 0 || second >= memo->seconds)) {
+        return false;
     }
     *ns = memo->ns + (int64_t)(second * NS_S + rfc3339_micros_as_ns(fraction));
-    return NULL;
+    return true;
 }
 
 #endif

@@ -52,9 +52,9 @@ struct issue *schema_issue(const struct schema_input *input, struct issue_list *
     return issue;
 }
 
-void schema_check_keys(const struct schema_input *input, struct issue_list *issues)
+void schema_list_keys(const struct schema_input *input, struct issue_list *issues)
 {
-    for (unsigned field = 0; UNLIKELY(input->repeated != 0) && field < FIELD_COUNT; field++) {
+    for (unsigned field = 0; field < FIELD_COUNT; field++) {
         if ((input->repeated & FIELD_BIT(field)) != 0) {
             struct issue *issue = schema_issue(input, issues, ISSUE_VALUE_ERROR, (enum field)field);
             if (issue != NULL) {
@@ -69,99 +69,11 @@ void schema_check_keys(const struct schema_input *input, struct issue_list *issu
             issue->subkey = input->unknown_repeated[i];
         }
     }
-    if (UNLIKELY(input->has_too_many_keys)) {
+    if (input->has_too_many_keys) {
         struct issue *issue = element_issue(input, issues, ISSUE_VALUE_ERROR);
         if (issue != NULL) {
             issue->text = "an object has more than 1024 keys";
         }
-    }
-}
-
-void schema_check_optional_string(const struct schema_input *input, enum field field,
-                                  struct issue_list *issues)
-{
-    if (schema_has_value(input, field)) {
-        schema_check_string(input, field, issues);
-    }
-}
-
-void schema_check_string(const struct schema_input *input, enum field field,
-                         struct issue_list *issues)
-{
-    if (UNLIKELY(!schema_has(input, field))) {
-        schema_issue(input, issues, ISSUE_MISSING, field);
-    } else if (UNLIKELY(input->values[field].kind != JSON_STRING)) {
-        schema_issue(input, issues, ISSUE_STRING_TYPE, field);
-    }
-}
-
-void schema_check_string_length(const struct schema_input *input, enum field field,
-                                uint32_t bytes_min, uint32_t bytes_max, struct issue_list *issues)
-{
-    if (UNLIKELY(!schema_has(input, field) || input->values[field].kind != JSON_STRING)) {
-        schema_check_string(input, field, issues);
-        return;
-    }
-    struct slice raw = schema_raw(input, field);
-    size_t bytes = raw.bytes;
-    if (UNLIKELY(input->values[field].has_escape)) {
-        uint8_t unused;
-        bytes = json_unescape(raw, &unused, 0);
-    }
-    bool is_short = bytes < bytes_min;
-    if (UNLIKELY(is_short || bytes > bytes_max)) {
-        struct issue *issue = schema_issue(
-            input, issues, is_short ? ISSUE_STRING_TOO_SHORT : ISSUE_STRING_TOO_LONG, field);
-        if (issue != NULL) {
-            issue->limit = is_short ? bytes_min : bytes_max;
-        }
-    }
-}
-
-struct slice schema_text(const struct schema_input *input, enum field field, uint8_t *scratch,
-                         size_t room)
-{
-    struct slice raw = schema_raw(input, field);
-    if (LIKELY(!input->values[field].has_escape)) {
-        raw.bytes = raw.bytes < room ? raw.bytes : room;
-        return raw;
-    }
-    size_t bytes = json_unescape(raw, scratch, room);
-    return (struct slice){scratch, bytes < room ? bytes : room};
-}
-
-void schema_check_time(struct schema_input *input, enum rfc3339_zone zone, int64_t *ns,
-                       struct issue_list *issues)
-{
-    if (UNLIKELY(!schema_has(input, FIELD_TIMESTAMP))) {
-        schema_issue(input, issues, ISSUE_MISSING, FIELD_TIMESTAMP);
-        return;
-    }
-    const char *why = "expected a string";
-    if (LIKELY(input->values[FIELD_TIMESTAMP].kind == JSON_STRING)) {
-        /* Room is for the escaped form only: 44 digits of fraction that were escaped on purpose may
-         * be cut. */
-        uint8_t scratch[64];
-        struct slice text = schema_raw(input, FIELD_TIMESTAMP);
-        if (UNLIKELY(input->values[FIELD_TIMESTAMP].has_escape)) {
-            text = schema_text(input, FIELD_TIMESTAMP, scratch, sizeof scratch);
-        }
-        why = rfc3339_parse_again(&input->time_memo, text, zone, ns);
-    }
-    if (UNLIKELY(why != NULL)) {
-        struct issue *issue = schema_issue(input, issues, ISSUE_DATETIME, FIELD_TIMESTAMP);
-        if (issue != NULL) {
-            issue->text = why;
-        }
-    }
-}
-
-void schema_check_optional_time(struct schema_input *input, enum rfc3339_zone zone,
-                                int64_t *ns, struct issue_list *issues)
-{
-    *ns = input->default_time_ns;
-    if (schema_has_value(input, FIELD_TIMESTAMP)) {
-        schema_check_time(input, zone, ns, issues);
     }
 }
 
@@ -178,5 +90,64 @@ void schema_check_optional_object(const struct schema_input *input, enum field f
     for (uint32_t i = 0; i < input->inner.count && issues->count < ISSUES_PER_RECORD_MAX; i++) {
         issues->items[issues->count] = input->inner.items[i];
         issues->items[issues->count++].index = input->index;
+    }
+}
+
+void schema_list_no_string(const struct schema_input *input, enum field field,
+                           struct issue_list *issues)
+{
+    schema_issue(input, issues, schema_has(input, field) ? ISSUE_STRING_TYPE : ISSUE_MISSING,
+                 field);
+}
+
+void schema_check_length_any(const struct schema_input *input, enum field field,
+                             struct schema_length length, struct issue_list *issues)
+{
+    if (!schema_is_string(input, field)) {
+        schema_list_no_string(input, field, issues);
+        return;
+    }
+    uint8_t unused;
+    size_t bytes = json_unescape(schema_raw(input, field), &unused, 0);
+    bool is_short = bytes < length.bytes_min;
+    if (is_short || bytes > length.bytes_max) {
+        struct issue *issue = schema_issue(
+            input, issues, is_short ? ISSUE_STRING_TOO_SHORT : ISSUE_STRING_TOO_LONG, field);
+        if (issue != NULL) {
+            issue->limit = is_short ? length.bytes_min : length.bytes_max;
+        }
+    }
+}
+
+struct slice schema_text_escaped(const struct schema_input *input, enum field field,
+                                 uint8_t *scratch, size_t room)
+{
+    size_t bytes = json_unescape(schema_raw(input, field), scratch, room);
+    return (struct slice){scratch, bytes < room ? bytes : room};
+}
+
+void schema_check_time_any(struct schema_input *input, enum rfc3339_zone zone, int64_t *ns,
+                           struct issue_list *issues)
+{
+    if (!schema_has(input, FIELD_TIMESTAMP)) {
+        schema_issue(input, issues, ISSUE_MISSING, FIELD_TIMESTAMP);
+        return;
+    }
+    const char *why = "expected a string";
+    if (schema_is_string(input, FIELD_TIMESTAMP)) {
+        /* Room is for the escaped form only: 44 digits of fraction that were escaped on purpose may
+         * be cut. */
+        uint8_t scratch[64];
+        struct slice text = schema_raw(input, FIELD_TIMESTAMP);
+        if (input->values[FIELD_TIMESTAMP].has_escape) {
+            text = schema_text_escaped(input, FIELD_TIMESTAMP, scratch, sizeof scratch);
+        }
+        why = rfc3339_parse_remember(&input->time_memo, text, zone, ns);
+    }
+    if (why != NULL) {
+        struct issue *issue = schema_issue(input, issues, ISSUE_DATETIME, FIELD_TIMESTAMP);
+        if (issue != NULL) {
+            issue->text = why;
+        }
     }
 }

@@ -60,7 +60,8 @@ struct schema_input {
     struct slice unknown_repeated[UNKNOWN_REPEATED_MAX];
     struct rfc3339_memo time_memo; /* outlives the object and the body */
     struct issue_list inner;       /* of the entries of tags or metadata */
-    struct json_value values[FIELD_COUNT];
+    /* The last place is for values that nobody asks for: filing them is cheaper than a branch. */
+    struct json_value values[FIELD_UNKNOWN + 1];
     uint8_t scratch[EVENT_ID_BYTES_MAX + 1];
 };
 
@@ -81,32 +82,9 @@ const char *schema_field_name(enum field field);
 struct issue *schema_issue(const struct schema_input *input, struct issue_list *issues,
                            enum issue_type type, enum field field);
 
-/* Keys that must not be there twice, in any schema. Call last. */
-void schema_check_keys(const struct schema_input *input, struct issue_list *issues);
-
-/* A string or null or nothing. */
-void schema_check_optional_string(const struct schema_input *input, enum field field,
-                                  struct issue_list *issues);
-/* A string. */
-void schema_check_string(const struct schema_input *input, enum field field,
-                         struct issue_list *issues);
-/* A string of bytes_min to bytes_max bytes, escapes undone. */
-void schema_check_string_length(const struct schema_input *input, enum field field,
-                                uint32_t bytes_min, uint32_t bytes_max, struct issue_list *issues);
-/* RFC 3339 into *ns. */
-void schema_check_time(struct schema_input *input, enum rfc3339_zone zone, int64_t *ns,
-                       struct issue_list *issues);
-/* Absent or null: the default time. */
-void schema_check_optional_time(struct schema_input *input, enum rfc3339_zone zone,
-                                int64_t *ns, struct issue_list *issues);
 /* An object or null or nothing, whose entries the walk has judged. */
 void schema_check_optional_object(const struct schema_input *input, enum field field,
                                   struct issue_list *issues);
-
-/* A string of at most room bytes without its quotes, escapes undone in scratch; longer ones are
- * cut. */
-struct slice schema_text(const struct schema_input *input, enum field field, uint8_t *scratch,
-                         size_t room);
 
 static inline bool schema_has(const struct schema_input *input, enum field field)
 {
@@ -119,11 +97,117 @@ static inline bool schema_has_value(const struct schema_input *input, enum field
     return schema_has(input, field) && input->values[field].kind != JSON_NULL;
 }
 
+static inline bool schema_is_string(const struct schema_input *input, enum field field)
+{
+    return schema_has(input, field) && input->values[field].kind == JSON_STRING;
+}
+
+/* As most are: what stands between the quotes is the text. */
+static inline bool schema_is_plain_string(const struct schema_input *input, enum field field)
+{
+    return schema_is_string(input, field) && !input->values[field].has_escape;
+}
+
 /* Of a string that is there: its raw bytes between the quotes. */
 static inline struct slice schema_raw(const struct schema_input *input, enum field field)
 {
     const struct json_value *value = &input->values[field];
     return (struct slice){input->data + value->start + 1, value->end - value->start - 2};
+}
+
+/* The checks proper. What a good record needs of each is inline; the rest is a call. */
+
+/* Lists the keys that are there twice. */
+void schema_list_keys(const struct schema_input *input, struct issue_list *issues);
+
+/* Keys that must not be there twice, in any schema. Call last. */
+static inline void schema_check_keys(const struct schema_input *input, struct issue_list *issues)
+{
+    if (UNLIKELY((input->repeated | input->unknown_repeated_count | input->has_too_many_keys) !=
+                 0)) {
+        schema_list_keys(input, issues);
+    }
+}
+
+/* Lists the field as missing or of the wrong type. */
+void schema_list_no_string(const struct schema_input *input, enum field field,
+                           struct issue_list *issues);
+
+/* A string. */
+static inline void schema_check_string(const struct schema_input *input, enum field field,
+                                       struct issue_list *issues)
+{
+    if (UNLIKELY(!schema_is_string(input, field))) {
+        schema_list_no_string(input, field, issues);
+    }
+}
+
+/* A string or null or nothing. */
+static inline void schema_check_optional_string(const struct schema_input *input, enum field field,
+                                                struct issue_list *issues)
+{
+    if (schema_has_value(input, field)) {
+        schema_check_string(input, field, issues);
+    }
+}
+
+struct schema_length {
+    uint32_t bytes_min;
+    uint32_t bytes_max;
+};
+
+void schema_check_length_any(const struct schema_input *input, enum field field,
+                             struct schema_length length, struct issue_list *issues);
+
+/* A string of so many bytes, escapes undone. */
+static inline void schema_check_length(const struct schema_input *input, enum field field,
+                                       struct schema_length length, struct issue_list *issues)
+{
+    size_t bytes = schema_raw(input, field).bytes;
+    if (UNLIKELY(!schema_is_plain_string(input, field) || bytes < length.bytes_min ||
+                 bytes > length.bytes_max)) {
+        schema_check_length_any(input, field, length, issues);
+    }
+}
+
+struct slice schema_text_escaped(const struct schema_input *input, enum field field,
+                                 uint8_t *scratch, size_t room);
+
+/* A string of at most room bytes without its quotes, escapes undone in scratch; longer ones are
+ * cut. */
+static inline struct slice schema_text(const struct schema_input *input, enum field field,
+                                       uint8_t *scratch, size_t room)
+{
+    if (UNLIKELY(input->values[field].has_escape)) {
+        return schema_text_escaped(input, field, scratch, room);
+    }
+    struct slice raw = schema_raw(input, field);
+    raw.bytes = raw.bytes < room ? raw.bytes : room;
+    return raw;
+}
+
+void schema_check_time_any(struct schema_input *input, enum rfc3339_zone zone, int64_t *ns,
+                           struct issue_list *issues);
+
+/* RFC 3339 into *ns. */
+static inline void schema_check_time(struct schema_input *input, enum rfc3339_zone zone,
+                                     int64_t *ns, struct issue_list *issues)
+{
+    bool is_plain = schema_is_plain_string(input, FIELD_TIMESTAMP);
+    if (UNLIKELY(!is_plain ||
+                 !rfc3339_recall(&input->time_memo, schema_raw(input, FIELD_TIMESTAMP), ns))) {
+        schema_check_time_any(input, zone, ns, issues);
+    }
+}
+
+/* Absent or null: the default time. */
+static inline void schema_check_optional_time(struct schema_input *input, enum rfc3339_zone zone,
+                                              int64_t *ns, struct issue_list *issues)
+{
+    *ns = input->default_time_ns;
+    if (schema_has_value(input, FIELD_TIMESTAMP)) {
+        schema_check_time(input, zone, ns, issues);
+    }
 }
 
 /* ---- for the walk: which field a key names. By length first: then one comparison of a fixed size

@@ -50,7 +50,8 @@ static void event_id_check(struct schema_input *input, struct body_record *recor
         return;
     }
     uint32_t before = issues->count;
-    schema_check_string_length(input, FIELD_EVENT_ID, 1, EVENT_ID_BYTES_MAX, issues);
+    schema_check_length(input, FIELD_EVENT_ID, (struct schema_length){1, EVENT_ID_BYTES_MAX},
+                        issues);
     if (issues->count == before) {
         record->dedup_key =
             schema_text(input, FIELD_EVENT_ID, input->scratch, sizeof input->scratch);

@@ -107,7 +107,7 @@ void schema_log_check(struct schema_input *input, struct body_record *record,
     schema_check_time(input, RFC3339_ZONE_REQUIRED, &record->event_time_ns, issues);
     enum field service = one_of(input, FIELD_SERVICE, FIELD_SERVICE_NAME,
                                 "give service or service_name, not both", issues);
-    schema_check_string_length(input, service, 1, SERVICE_BYTES_MAX, issues);
+    schema_check_length(input, service, (struct schema_length){1, SERVICE_BYTES_MAX}, issues);
     level_check(input, &record->severity, issues);
     schema_check_string(input, FIELD_MESSAGE, issues);
     enum field correlation = one_of(input, FIELD_CORRELATION_ID, FIELD_X_CORRELATION_ID,

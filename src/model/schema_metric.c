@@ -30,7 +30,8 @@ void schema_metric_check(struct schema_input *input, struct body_record *record,
 {
     if (schema_has(input, FIELD_SERVICE)) {
         schema_check_time(input, RFC3339_ZONE_REQUIRED, &record->event_time_ns, issues);
-        schema_check_string_length(input, FIELD_SERVICE, 1, SERVICE_BYTES_MAX, issues);
+        schema_check_length(input, FIELD_SERVICE, (struct schema_length){1, SERVICE_BYTES_MAX},
+                            issues);
     } else {
         schema_check_optional_string(input, FIELD_METRIC_ID, issues);
         schema_check_optional_time(input, RFC3339_ZONE_OPTIONAL, &record->event_time_ns, issues);

@@ -43,7 +43,8 @@ enum {
     CONN_UNSENT_MAX = 1024 * 1024, /* unsent answers; beyond, parsing stops */
     CONN_SEND_MAX = 256 * 1024, /* one send: its end is the progress that send_timeout asks for */
     CONN_LINGER_BYTES =
-        256 * 1024,         /* discarded while lingering; beyond, the peer is not worth it */
+        64 * 1024 * 1024,   /* discarded while lingering (linger_ns bounds the time): a client that writes
+                               all of a refused body first still reads why */
     CONN_REFUSE_SLOTS = 16, /* connections beyond connections_max that hear a 503 */
     SERVER_LISTEN_MAX = 16,
 };

@@ -46,6 +46,7 @@ uint8_t *conn_out_reserve(struct server *server, struct conn *conn, size_t bytes
         return NULL;
     }
     if (out->end > 0) {
+        ASSERT(out->data != NULL);
         memcpy(block, out->data, out->end);
     }
     size_t end = out->end;

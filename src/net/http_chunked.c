@@ -54,6 +54,7 @@ void http_chunked_init(struct http_chunked *chunked, const struct http_limits *l
         .state = CHUNKED_SIZE,
         .body_bytes_max = limits->body_bytes_max,
         .trailer_bytes_max = limits->head_bytes_max,
+        .trailer_lines_max = limits->fields_max,
     };
 }
 
@@ -242,7 +243,9 @@ static int take_trailer_byte(unsigned state, uint8_t c, struct http_fault *fault
 
 static int take_trailer(struct http_chunked *chunked, uint8_t c, struct http_fault *fault)
 {
-    if (++chunked->trailer_bytes > chunked->trailer_bytes_max) {
+    chunked->trailer_lines += c == '\n';
+    if (++chunked->trailer_bytes > chunked->trailer_bytes_max ||
+        chunked->trailer_lines > chunked->trailer_lines_max + 1) { /* the last line is the empty one */
         return chunked_fault(fault, 431, "The trailers of the body are larger than allowed.");
     }
     if (chunked->state == CHUNKED_TRAILER_LF || chunked->state == CHUNKED_LAST_LF) {

@@ -523,6 +523,7 @@ static int walk_end(struct log_walk *walk, const struct outlook *outlook, struct
     if (result < 0) {
         return result;
     }
+    ASSERT(result == 0 || view != NULL);
     bool is_magic = result > 0 && view[0] != 0;
     if (is_magic && outlook->headers == 0) {
         walk->torn_batches = 1;

@@ -14,8 +14,10 @@
 
 #include "core/crc32c.h"
 #include "core/mem.h"
+#include "store/quarantine.h"
 
 #define PROBE_BYTES   (2u * STORE_BLOCK_BYTES) /* segment header and first batch header */
+#define KEPT_BYTES    128u
 #define HISTORY_COUNT 4u /* a later segment may repeat at most STORE_WRITES_IN_FLIGHT_MAX batches  \
                           */
 
@@ -50,6 +52,7 @@ struct recovery {
     uint8_t *buffer; /* one whole segment, zeroes where it cannot be read */
     uint64_t buffer_bytes;
     bool has_read_error;
+    uint64_t unreadable_at; /* the first block that cannot be read */
     int64_t now_ns;
     bool is_started; /* point is known */
     struct point point;
@@ -165,7 +168,10 @@ static void read_range(struct recovery *recovery, struct file file, uint64_t off
         n = io->ops->read(io, file, recovery->buffer + at, STORE_BLOCK_BYTES, at);
         if (n != (int64_t)STORE_BLOCK_BYTES) {
             memset(recovery->buffer + at, 0, STORE_BLOCK_BYTES);
-            recovery->has_read_error |= n < 0;
+            if (n < 0 && !recovery->has_read_error) {
+                recovery->has_read_error = true;
+                recovery->unreadable_at = at;
+            }
         }
     }
 }
@@ -368,9 +374,27 @@ static void look_beyond(const struct recovery *recovery, const struct found *fou
     }
 }
 
+/* Damaged bytes are kept before anything else happens; `kept`, of KEPT_BYTES, gets the words for
+ * the report. A start that refuses leaves everything as it is. */
+static void keep_damage(const struct recovery *recovery, const struct found *found, uint64_t offset,
+                        uint64_t end, char *kept)
+{
+    kept[0] = '\0';
+    uint64_t bytes = end > offset ? end - offset : 0;
+    if (recovery->options->on_corruption == ON_CORRUPTION_REFUSE ||
+        is_zero(recovery->buffer + offset, bytes)) {
+        return;
+    }
+    char name[QUARANTINE_NAME_BYTES];
+    int r = quarantine_keep(name, recovery->io, found->id, offset,
+                            (struct slice){recovery->buffer + offset, bytes});
+    (void)snprintf(kept, KEPT_BYTES, r < 0 ? ", not kept as %s: %s" : ", kept as %s", name,
+                   err_name(r));
+}
+
 /* Goes on at a batch behind a gap: what is missing between is counted as lost. */
 static void skip_to(struct recovery *recovery, const struct found *found, uint64_t offset,
-                    const struct batch_header *next)
+                    const struct batch_header *next, const char *kept)
 {
     struct recovery_report *report = recovery->report;
     uint64_t batches = next->batch_seq - recovery->point.seq - 1;
@@ -379,8 +403,8 @@ static void skip_to(struct recovery *recovery, const struct found *found, uint64
     report->corrupt_lsn_count += lsns;
     tell(recovery,
          "segment %" PRIu64 " offset %" PRIu64 ": corrupt, %" PRIu64 " LSNs from %" PRIu64
-         " are lost\n",
-         found->id, offset, lsns, recovery->point.lsn + 1);
+         " are lost%s\n",
+         found->id, offset, lsns, recovery->point.lsn + 1, kept);
     recovery->point.seq = next->batch_seq - 1;
     recovery->point.lsn = next->first_lsn - 1;
     recovery->point.is_crc_known = false;
@@ -400,7 +424,7 @@ static void align_start(struct recovery *recovery, const struct found *found,
     }
     if (first->batch_seq > point->seq) {
         if (first->batch_seq > point->seq + 1 && first->first_lsn > point->lsn) {
-            skip_to(recovery, found, 0, first);
+            skip_to(recovery, found, 0, first, "");
         }
         return;
     }
@@ -417,6 +441,51 @@ static void align_start(struct recovery *recovery, const struct found *found,
     dedup_take_back(recovery->options->dedup, first->first_lsn);
 }
 
+/* The batch at offset is invalid because the disk does not give it back. */
+static bool is_unreadable(const struct recovery *recovery, const struct found *found,
+                          uint64_t offset)
+{
+    struct batch_header header;
+    uint64_t bytes = header_at(recovery, found, offset, &header)
+                         ? batch_file_bytes(header.payload_bytes)
+                         : STORE_BLOCK_BYTES;
+    return recovery->has_read_error && recovery->unreadable_at >= offset &&
+           recovery->unreadable_at - offset < bytes;
+}
+
+/* An invalid batch at offset above D. Torn is what a crash leaves, and a crash leaves no block that
+ * cannot be read: such a batch may have been acknowledged. */
+static void judge_tail(struct recovery *recovery, const struct found *found, uint64_t offset)
+{
+    if (!is_unreadable(recovery, found, offset)) {
+        return;
+    }
+    recovery->report->corrupt_batches++;
+    tell(recovery,
+         "segment %" PRIu64 " offset %" PRIu64
+         ": cannot be read; records from LSN %" PRIu64 " on may be lost\n",
+         found->id, offset, recovery->point.lsn + 1);
+}
+
+/* Proven damage that nothing follows in this segment. In the last one nothing shows where LSNs may
+ * go on but D itself; in an earlier one the next segment's first batch shows what is missing. */
+static void judge_rest(struct recovery *recovery, const struct found *found, uint64_t offset,
+                       bool is_last, uint64_t durable, const struct beyond *beyond)
+{
+    char kept[KEPT_BYTES];
+    keep_damage(recovery, found, offset, beyond->dirty_end, kept);
+    if (!is_last) {
+        tell(recovery, "segment %" PRIu64 " offset %" PRIu64 ": corrupt up to its end%s\n",
+             found->id, offset, kept);
+        return;
+    }
+    struct batch_header after = {.batch_seq =
+                                     u64_max(beyond->seq_max, recovery->point.seq + 1) + 1,
+                                 .first_lsn = durable + 1};
+    skip_to(recovery, found, offset, &after, kept);
+    recovery->is_tail_damaged = true;
+}
+
 /* An invalid batch at offset. Returns where to go on, 0: the segment (for the last: the log) ends
  * here. */
 static uint64_t judge(struct recovery *recovery, const struct found *found, uint64_t offset,
@@ -427,21 +496,17 @@ static uint64_t judge(struct recovery *recovery, const struct found *found, uint
     durable = next != NULL && next->has_first ? u64_max(durable, next->first.durable_lsn) : durable;
     bool is_read_error = recovery->has_read_error && beyond->next_offset != 0;
     if (recovery->point.lsn + 1 > durable && !is_read_error) {
+        judge_tail(recovery, found, offset);
         return 0; /* above D: torn, or simply the end */
     }
-    if (beyond->next_offset != 0) {
-        skip_to(recovery, found, offset, &beyond->next);
-        return beyond->next_offset;
+    if (beyond->next_offset == 0) {
+        judge_rest(recovery, found, offset, is_last, durable, beyond);
+        return 0;
     }
-    if (is_last) { /* proven loss at the very end: nothing after it shows where LSNs may go on but D
-                      itself */
-        struct batch_header after = {.batch_seq =
-                                         u64_max(beyond->seq_max, recovery->point.seq + 1) + 1,
-                                     .first_lsn = durable + 1};
-        skip_to(recovery, found, offset, &after);
-        recovery->is_tail_damaged = true;
-    }
-    return 0; /* the next segment's first batch shows what is missing */
+    char kept[KEPT_BYTES];
+    keep_damage(recovery, found, offset, beyond->next_offset, kept);
+    skip_to(recovery, found, offset, &beyond->next, kept);
+    return beyond->next_offset;
 }
 
 /* Where the walk begins in a segment whose first batch is damaged and whose predecessor is not
@@ -454,9 +519,11 @@ static uint64_t begin_blind(struct recovery *recovery, const struct found *found
     for (uint64_t at = STORE_BLOCK_BYTES; found->id != 1 && at + STORE_BLOCK_BYTES <= found->bytes;
          at += STORE_BLOCK_BYTES) {
         if (batch_at(recovery, found, at, &header)) {
+            char kept[KEPT_BYTES];
+            keep_damage(recovery, found, STORE_BLOCK_BYTES, at, kept);
             recovery->report->corrupt_batches++;
-            tell(recovery, "segment %" PRIu64 " offset %u: first batch corrupt\n", found->id,
-                 STORE_BLOCK_BYTES);
+            tell(recovery, "segment %" PRIu64 " offset %u: first batch corrupt%s\n", found->id,
+                 STORE_BLOCK_BYTES, kept);
             recovery->point =
                 (struct point){.seq = header.batch_seq - 1, .lsn = header.first_lsn - 1};
             return at;
@@ -583,17 +650,33 @@ static void remove_segment(struct recovery *recovery, struct found *found)
     found->bytes = 0;
 }
 
-/* Damaged beyond reading and not empty: kept under another name for whoever wants to look. */
-static void set_aside(struct recovery *recovery, struct found *found)
+static int refuse(const struct recovery *recovery, struct err *err)
+{
+    if (recovery->options->on_corruption != ON_CORRUPTION_REFUSE ||
+        recovery->report->corrupt_batches == 0) {
+        return 0;
+    }
+    return err_set(err, ERR_CORRUPT,
+                   "recover: the log is damaged and store.on_corruption is refuse: %s",
+                   recovery->report->text);
+}
+
+/* Damaged beyond reading and not known to be empty: kept under another name for whoever wants to
+ * look. */
+static int set_aside(struct recovery *recovery, const struct found *found, struct err *err)
 {
     char name[SEGMENT_NAME_BYTES];
     char aside[SEGMENT_NAME_BYTES];
     segment_name(name, found->id);
     (void)snprintf(aside, sizeof aside, SEGMENT_DIR "/%016" PRIx64 ".bad", found->id);
-    (void)recovery->io->ops->rename(recovery->io, name, aside);
     recovery->report->corrupt_batches++;
-    tell(recovery, "segment %" PRIu64 ": header and first batch unreadable, set aside as %s\n",
-         found->id, aside);
+    tell(recovery, "segment %" PRIu64 ": no batch can be read in it, set aside as %s\n", found->id,
+         aside);
+    int r = refuse(recovery, err);
+    if (r == 0 && recovery->io->ops->rename(recovery->io, name, aside) < 0) {
+        tell(recovery, "segment %" PRIu64 ": cannot be renamed\n", found->id);
+    }
+    return r;
 }
 
 /* True when some batch in the buffer is valid: then the segment belongs to the log. */
@@ -609,7 +692,22 @@ static bool has_any_batch(const struct recovery *recovery, const struct found *f
     return false;
 }
 
-static int load(struct recovery *recovery, const struct found *found, struct err *err)
+/* Segment header and first batch are gone: any other batch of the segment tells the salt, without
+ * which none of them would count. */
+static void adopt_salt(const struct recovery *recovery, struct found *found)
+{
+    struct batch_header header;
+    for (uint64_t at = STORE_BLOCK_BYTES;
+         !found->has_header && at + STORE_BLOCK_BYTES <= found->bytes; at += STORE_BLOCK_BYTES) {
+        if (batch_header_decode(&header, recovery->buffer + at, NULL) == 0 &&
+            header.segment_id == found->id) {
+            found->header.salt = header.salt;
+            found->has_header = true;
+        }
+    }
+}
+
+static int load(struct recovery *recovery, struct found *found, struct err *err)
 {
     struct file file;
     int r = open_found(recovery, found, &file);
@@ -624,6 +722,7 @@ static int load(struct recovery *recovery, const struct found *found, struct err
     }
     read_segment(recovery, found, file);
     recovery->io->ops->close(recovery->io, file);
+    adopt_salt(recovery, found);
     return r;
 }
 
@@ -633,7 +732,7 @@ static int count_used(struct recovery *recovery, size_t *used_count, struct err 
 {
     size_t used = recovery->found_count;
     for (; used > 0; used--) {
-        const struct found *found = &recovery->found[used - 1];
+        struct found *found = &recovery->found[used - 1];
         if (found->has_first) {
             break;
         }
@@ -674,8 +773,11 @@ static int take_spares(struct recovery *recovery, size_t used_count, struct reco
             recovered->segment_id_next++;
             continue;
         }
-        if (!is_empty && !found->has_header) {
-            set_aside(recovery, found);
+        if (recovery->has_read_error || (!is_empty && !found->has_header)) {
+            r = set_aside(recovery, found, err);
+            if (r < 0) {
+                return r;
+            }
             recovered->segment_id_next = u64_max(recovered->segment_id_next, found->id + 1);
             continue;
         }
@@ -699,19 +801,21 @@ static int walk_used(struct recovery *recovery, size_t used_count, struct recove
                 false; /* its last batch is not known: the next first batch is taken as it is */
             continue;
         }
-        if (found->is_header_damaged) {
-            recovery->report->corrupt_batches++;
-            tell(recovery, "segment %" PRIu64 " offset 0: header corrupt\n", found->id);
-        }
         int r = load(recovery, found, err);
         if (r < 0) {
             return r;
         }
+        if (found->is_header_damaged) {
+            char kept[KEPT_BYTES];
+            keep_damage(recovery, found, 0, STORE_BLOCK_BYTES, kept);
+            recovery->report->corrupt_batches++;
+            tell(recovery, "segment %" PRIu64 " offset 0: header corrupt%s\n", found->id, kept);
+        }
         walk_segment(recovery, found, is_last ? NULL : &recovery->found[i + 1], is_last, &beyond);
         if (is_last) {
-            if (recovery->options->on_corruption == ON_CORRUPTION_REFUSE &&
-                recovery->report->corrupt_batches > 0) {
-                return err_set(err, ERR_CORRUPT, "recover: %s", recovery->report->text);
+            r = refuse(recovery, err);
+            if (r < 0) {
+                return r;
             }
             open_active(recovery, found, &beyond, recovered);
         }

@@ -147,11 +147,11 @@ class Server:
         return self.wrapper + [BINARY, "serve", "--data-dir", self.data_dir, "--listen", "127.0.0.1:0", *self.arguments]
 
     def start(self, wait=True, timeout=20):
-        self.log = []
+        self.log, self.port = [], None
         self.process = subprocess.Popen(self.command(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                         env=self.environment)
         self.ready = threading.Event()
-        threading.Thread(target=self._read_log, args=(self.process,), daemon=True).start()
+        threading.Thread(target=self._read_log, args=(self.process, self.log, self.ready), daemon=True).start()
         if wait and not self.ready.wait(timeout):
             self.process.kill()
             raise AssertionError("not ready: " + "".join(self.log))
@@ -159,17 +159,17 @@ class Server:
             raise AssertionError("start failed: " + "".join(self.log))
         return self
 
-    def _read_log(self, process):
-        self.port = None
+    def _read_log(self, process, log, ready):
+        """The log and the event are those of this process: a killed one may still be read when the next has started."""
         for line in process.stderr:
             text = line.decode("utf-8", "replace")
-            self.log.append(text)
+            log.append(text)
             match = re.search(r"ready.*?http://[^ :]+:(\d+)", text)
-            if match and not self.ready.is_set():
+            if match and not ready.is_set():
                 self.port = int(match.group(1))
-                self.ready.set()
+                ready.set()
         process.stderr.close()
-        self.ready.set()
+        ready.set()
 
     def log_text(self):
         return "".join(self.log)

@@ -84,6 +84,9 @@ struct sim_disk {
     char range_name[NAME_BYTES_MAX];
     uint64_t range_offset;
     uint64_t range_bytes;
+    char read_name[NAME_BYTES_MAX];
+    uint64_t read_offset;
+    uint64_t read_bytes;
     struct inode inodes[INODES_MAX];
     int inode_count; /* slots ever used: bounds the walks */
     struct entry names[INODES_MAX];
@@ -647,6 +650,14 @@ static int64_t sim_size(struct file_io *io, struct file file)
     return disk->is_dead ? -EIO : (int64_t)inode_of(disk, file)->size;
 }
 
+static bool read_fails(struct sim_disk *disk, struct file file, uint64_t bytes, uint64_t offset)
+{
+    bool is_within = disk->read_bytes != 0 && offset < disk->read_offset + disk->read_bytes &&
+                     disk->read_offset < offset + bytes;
+    const struct entry *entry = is_within ? entry_find(disk->names, disk->read_name) : NULL;
+    return entry != NULL && entry->inode == disk->handles[file.fd].inode;
+}
+
 static int64_t sim_read(struct file_io *io, struct file file, void *to, uint64_t bytes,
                         uint64_t offset)
 {
@@ -657,6 +668,9 @@ static int64_t sim_read(struct file_io *io, struct file file, void *to, uint64_t
     }
     assert_aligned(disk, file, to, bytes, offset);
     const struct inode *inode = inode_of(disk, file);
+    if (read_fails(disk, file, bytes, offset)) {
+        return -EIO;
+    }
     if (offset >= inode->size) {
         return 0;
     }
@@ -1069,6 +1083,13 @@ void sim_disk_fail_range(struct sim_disk *disk, const char *name, uint64_t offse
     name_copy(disk->range_name, name);
     disk->range_offset = offset;
     disk->range_bytes = bytes;
+}
+
+void sim_disk_fail_reads(struct sim_disk *disk, const char *name, uint64_t offset, uint64_t bytes)
+{
+    name_copy(disk->read_name, name);
+    disk->read_offset = offset;
+    disk->read_bytes = bytes;
 }
 
 void sim_disk_set_capacity(struct sim_disk *disk, uint64_t bytes)

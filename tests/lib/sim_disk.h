@@ -14,6 +14,7 @@
  *  - Writes fail with EIO: the next one, all from now on, or those that touch a range of one file;
  * a failed write leaves any mix of sectors. A failed sync drops what it could not write and later
  * syncs succeed, as Linux does.
+ *  - Reads of a range of one file fail with EIO.
  *  - The file system fills up: ENOSPC for allocate and for writes to holes, never for blocks that
  * are there already.
  *  - Latent damage: bytes that were durable change (sim_disk_corrupt). Separate, because it may
@@ -68,6 +69,8 @@ void sim_disk_fail_all_writes(struct sim_disk *disk, bool is_failing);
 void sim_disk_fail_next_sync(struct sim_disk *disk, bool is_failing);
 void sim_disk_fail_range(struct sim_disk *disk, const char *name, uint64_t offset,
                          uint64_t bytes); /* bytes 0: disarms */
+/* Reads that touch a range of one file fail with EIO, also after a restart; bytes 0: disarms. */
+void sim_disk_fail_reads(struct sim_disk *disk, const char *name, uint64_t offset, uint64_t bytes);
 void sim_disk_set_capacity(struct sim_disk *disk, uint64_t bytes);
 uint64_t sim_disk_used_bytes(const struct sim_disk *disk);
 void sim_disk_advance(struct sim_disk *disk, uint64_t ns);

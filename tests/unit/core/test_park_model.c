@@ -8,8 +8,7 @@
  *
  * The violation is a state in which nobody can move although not everything was seen: a lost
  * wake-up. Each edge is then broken in turn, and the explorer must find one: that is the proof that
- * it can. F2 is hard to miss by a test with real threads (test_spsc_stress.c tries), so this is its
- * guard on machines other than x86.
+ * it can. test_spsc_stress.c notices a missing F1 or F2 too, but only on x86 and only with luck.
  */
 #include <stdarg.h>
 #include <stddef.h>

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -22,6 +23,7 @@
 
 static uint8_t *guard_end;
 static struct body *body;
+static struct body *fresh;
 static struct body_record record;
 static struct issue_list issues;
 
@@ -35,6 +37,7 @@ static int fixture_open(void **state)
     }
     guard_end = pages + GUARD_BYTES;
     body = mem_alloc(body_struct_bytes());
+    fresh = mem_alloc(body_struct_bytes());
     return mprotect(guard_end, 4096, PROT_NONE);
 }
 
@@ -42,6 +45,7 @@ static int fixture_close(void **state)
 {
     (void)state;
     mem_free(body);
+    mem_free(fresh);
     return 0;
 }
 
@@ -523,8 +527,237 @@ static void an_event_type_is_exact(void **state)
         "'warning', 'error' or 'debug'\",\"input\":\"INFO\"}]");
 }
 
+/* ---- the memos: what came before must not matter ---- */
+
+static uint64_t random_state;
+
+static uint32_t random_below(uint32_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)(random_state >> 32) % n;
+}
+
+static void issues_render(const struct issue_list *list, char *room, size_t bytes)
+{
+    struct buf out;
+    buf_init(&out, room, bytes - 1);
+    issue_list_write(&out, "body", list);
+    room[out.bytes] = '\0';
+}
+
+/* body has seen all that the tests gave it before, fresh has seen nothing. */
+static void expect_same_as_fresh(enum body_schema schema, enum body_shape shape, const char *text,
+                                 size_t bytes)
+{
+    memset((void *)fresh, 0, body_struct_bytes());
+    open_bytes(schema, shape, text, bytes);
+    body_open(fresh, schema, shape, guard_end - bytes, bytes, DEFAULT_NS);
+    enum body_result result;
+    do {
+        static char rendered[2][65536];
+        struct body_record expected;
+        struct issue_list expected_issues;
+        result = next();
+        if (result != body_next(fresh, &expected, &expected_issues)) {
+            fail_msg("not the same: %.*s", (int)bytes, text);
+        }
+        issues_render(&issues, rendered[0], sizeof rendered[0]);
+        issues_render(&expected_issues, rendered[1], sizeof rendered[1]);
+        assert_string_equal(rendered[0], rendered[1]);
+        if (result == BODY_RECORD) {
+            assert_ptr_equal(record.payload.data, expected.payload.data);
+            assert_int_equal(record.payload.bytes, expected.payload.bytes);
+            assert_int_equal(record.event_time_ns, expected.event_time_ns);
+            assert_int_equal(record.severity, expected.severity);
+            assert_int_equal(record.index, expected.index);
+            assert_true(slice_equal(record.dedup_key, expected.dedup_key));
+        }
+    } while (result == BODY_RECORD || result == BODY_REJECT);
+    assert_int_equal(body_shape(body), body_shape(fresh));
+}
+
+#define MEMBERS_MAX 7u
+
+static const char *const random_keys[][MEMBERS_MAX] = {
+    {"timestamp", "service", "level", "message", "correlation_id", "host", "a"},
+    {"timestamp", "service", "name", "value", "unit", "tags", "b"},
+    {"event_id", "timestamp", "event_type", "source", "message", "metadata", "c"},
+};
+static const char *const random_values[][MEMBERS_MAX] = {
+    {"\"2025-08-25T10:0%u:00.123456Z\"", "\"corerl\"", "\"INFO\"", "\"m%u\"", "\"c-%u\"", "\"h\"",
+     "%u"},
+    {"\"2025-08-25T10:0%u:59.999999Z\"", "\"s\"", "\"n%u\"", "-1.%ue1", "\"ms\"", "{\"x\":\"%u\"}",
+     "true"},
+    {"\"e-%u\"", "\"2025-08-25T10:0%u:00.5\"", "\"info\"", "\"s\"", "\"m\"", "{\"n\":%u}",
+     "[\"%u\"]"},
+};
+/* Now and then instead of a value, instead of what separates members, or as one more member. */
+static const char *const odd_values[] = {"null",
+                                         "\"\"",
+                                         "5",
+                                         "{}",
+                                         "[]",
+                                         "{\"x\":1,\"x\":1}",
+                                         "\"\\u0049NFO\"",
+                                         "\"\xc3\xa4\"",
+                                         "\"a\nb\"",
+                                         "\"\x01\"",
+                                         "\"a",
+                                         "nul",
+                                         "1e999",
+                                         "\"\\\"\"",
+                                         "\"\xff\"",
+                                         "{\"x\":\"y\"} "};
+static const char *const odd_separators[] = {", ", " ,", ",\n", "", ",,", ",\t", "}", "\n"};
+static const char *const odd_members[] = {"\"level\":\"INFO\"",
+                                          "\"\\u0061\":1",
+                                          "\"a\":\"x\"",
+                                          "\"host\":\"x\"",
+                                          "\"tags\":{\"x\":5}",
+                                          "\"b\" : 1",
+                                          "\"resourceLogs\":1",
+                                          "\"\\\"\":1",
+                                          "\"service_name\":\"s\"",
+                                          "\"metadata\":{\"n\":1,\"n\":1}"};
+
+#define PUT(...)  at += (size_t)snprintf(text + at, room - at, __VA_ARGS__)
+#define ODD(from) PUT("%s", (from)[random_below((uint32_t)ARRAY_COUNT(from))])
+
+/* One record much like the last, with a fault or a change of shape every few. */
+static size_t record_write(unsigned kind, char *text, size_t room)
+{
+    size_t at = 0;
+    uint32_t odds = random_below(3) == 0 ? 12 : 1000000;
+    uint32_t first = random_below(16) == 0 ? random_below(MEMBERS_MAX) : 0;
+    uint32_t count = random_below(8) == 0 ? random_below(MEMBERS_MAX + 1) : MEMBERS_MAX;
+    PUT("{");
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t m = (first + i) % MEMBERS_MAX;
+        if (i > 0 && random_below(odds) == 0) {
+            ODD(odd_separators);
+        } else if (i > 0) {
+            PUT(",");
+        }
+        if (random_below(odds) == 0) {
+            ODD(odd_members);
+            PUT(",");
+        }
+        PUT("\"%s\":", random_keys[kind][m]);
+        if (random_below(odds) == 0) {
+            ODD(odd_values);
+            continue;
+        }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+#pragma GCC diagnostic ignored "-Wformat-extra-args"
+        PUT(random_values[kind][m], random_below(2));
+#pragma GCC diagnostic pop
+    }
+    PUT(random_below(odds) == 0 ? " }" : "}");
+    return at;
+}
+
+static void a_record_is_judged_alike_whatever_came_before_it(void **state)
+{
+    (void)state;
+    static char text[65536];
+    for (unsigned round = 0; round < 30000; round++) {
+        unsigned kind = random_below(3);
+        unsigned elements = random_below(4) == 0 ? random_below(6) : 1;
+        bool is_array = random_below(2) == 0 && elements > 1;
+        size_t at = (size_t)snprintf(text, sizeof text, "%s", is_array ? "[" : "");
+        for (unsigned i = 0; i < elements; i++) {
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s",
+                                   i == 0     ? ""
+                                   : is_array ? ","
+                                              : "\n");
+            at += record_write(kind, text + at, sizeof text - at);
+        }
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s", is_array ? "]" : "\n");
+        enum body_shape shape = random_below(4) == 0 ? SHAPE_NDJSON : SHAPE_DETECT;
+        /* Twice: the second time it is its own shape that is remembered, faults and all. */
+        expect_same_as_fresh((enum body_schema)(kind + 1), shape, text, at);
+        expect_same_as_fresh((enum body_schema)(kind + 1), shape, text, at);
+    }
+}
+
+/* A full memo, and a text that ends anywhere in what it foresees. */
+static void every_truncation_of_a_known_shape_is_judged_alike(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"s\",\"level\":\"INFO\","
+        "\"message\":\"a\\n\",\"x\":{\"y\":[1]},\"z\":-1.5e3,\"t\":true}",
+        "{\"timestamp\": \"2025-08-25T10:00:00.123456Z\", \"service\": \"s\", \"name\": \"n\", "
+        "\"value\": 1, \"tags\": {\"a\": \"\xc3\xa4\"}}",
+        "{\"event_id\":\"e\",\"event_type\":\"info\",\"source\":\"s\",\"message\":\"m\","
+        "\"metadata\":{\"n\":null}}",
+    };
+    for (unsigned kind = 0; kind < ARRAY_COUNT(texts); kind++) {
+        size_t whole = strlen(texts[kind]);
+        for (size_t bytes = 0; bytes <= whole; bytes++) {
+            char text[1024];
+            expect_results((enum body_schema)(kind + 1), SHAPE_DETECT, texts[kind], "re");
+            expect_same_as_fresh((enum body_schema)(kind + 1), SHAPE_DETECT, texts[kind], bytes);
+            size_t lines = (size_t)snprintf(text, sizeof text, "%s\n%.*s", texts[kind], (int)bytes,
+                                            texts[kind]);
+            expect_same_as_fresh((enum body_schema)(kind + 1), SHAPE_NDJSON, text, lines);
+        }
+    }
+}
+
+static void what_a_known_shape_promises_is_still_checked_in_its_values(void **state)
+{
+    (void)state;
+    expect_results(SCHEMA_LOG, SHAPE_NDJSON,
+                   L1 "\n" L1
+                      "\n{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\","
+                      "\"level\":\"INFO\",\"message\":\"\x01\"}\n" L1,
+                   "rrxre");
+#define METRIC(tags) "{\"name\":\"n\",\"value\":1,\"tags\":" tags "}\n"
+    expect_results(SCHEMA_METRIC, SHAPE_NDJSON,
+                   METRIC("{\"a\":\"b\"}") METRIC("{\"a\":\"b\"}") METRIC("{\"a\":1}")
+                       METRIC("{\"a\":\"b\",\"a\":\"b\"}") METRIC("5") METRIC("{}"),
+                   "rrxxxre");
+    expect_results(SCHEMA_METRIC, SHAPE_NDJSON,
+                   "{\"name\":\"n\",\"value\":1}\n{\"name\":\"n\",\"value\":1e999}\n"
+                   "{\"name\":\"n\",\"value\":\"1\"}\n{\"name\":\"n\",\"value\":1x}\n"
+                   "{\"name\":\"n\",\"value\":1}",
+                   "rxxxre");
+}
+
+/* Also when the record that has it twice is the shape that is known. */
+static void a_key_of_a_known_shape_that_comes_again_is_refused(void **state)
+{
+    (void)state;
+#define KNOWN LOG_AND("\"h\":\"x\"")
+    static const char *const more[] = {"\"level\":\"INFO\"", "\"h\":1", "\"\\u0068\":1"};
+    for (size_t i = 0; i < ARRAY_COUNT(more); i++) {
+        char twice[512];
+        char text[2048];
+        snprintf(twice, sizeof twice, "%.*s,%s}", (int)sizeof KNOWN - 2, KNOWN, more[i]);
+        snprintf(text, sizeof text, "%s\n%s\n%s\n%s\n%s\n%s", KNOWN, KNOWN, twice, twice, twice,
+                 KNOWN);
+        expect_results(SCHEMA_LOG, SHAPE_NDJSON, text, "rrxxxre");
+    }
+}
+
+static void white_space_of_an_object_is_not_believed_on_a_line(void **state)
+{
+    (void)state;
+    const char *text = "{\"name\":\"n\",\n\"value\":1}";
+    expect_results(SCHEMA_METRIC, SHAPE_OBJECT, text, "re");
+    expect_results(SCHEMA_METRIC, SHAPE_OBJECT, text, "re");
+    expect_results(SCHEMA_METRIC, SHAPE_NDJSON, text, "xxe");
+}
+
 int main(void)
 {
+    const char *seed = getenv("SLUICE_SEED");
+    random_state = seed != NULL ? strtoull(seed, NULL, 10) | 1 : 0x5eed1234567u;
+    printf("SLUICE_SEED=%llu\n", (unsigned long long)random_state);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_shape_is_found_in_the_bytes),
         cmocka_unit_test(the_payload_is_the_bytes_of_the_element),
@@ -549,6 +782,11 @@ int main(void)
         cmocka_unit_test(tags_are_strings_each_once),
         cmocka_unit_test(events_are_read_and_keyed_by_their_id),
         cmocka_unit_test(an_event_type_is_exact),
+        cmocka_unit_test(a_record_is_judged_alike_whatever_came_before_it),
+        cmocka_unit_test(every_truncation_of_a_known_shape_is_judged_alike),
+        cmocka_unit_test(what_a_known_shape_promises_is_still_checked_in_its_values),
+        cmocka_unit_test(a_key_of_a_known_shape_that_comes_again_is_refused),
+        cmocka_unit_test(white_space_of_an_object_is_not_believed_on_a_line),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -200,8 +201,116 @@ static void every_truncation_is_refused(void **state)
     }
 }
 
+/* ---- the memo ---- */
+
+static uint64_t random_state;
+
+static uint64_t random_next(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+
+/* As the checks use the memo. The text is in a block of its own size. */
+static int64_t parse_with(struct rfc3339_memo *memo, const char *text, enum rfc3339_zone zone)
+{
+    size_t bytes = strlen(text);
+    uint8_t *copy = mem_alloc(bytes);
+    memcpy(copy, text, bytes);
+    struct slice slice = {copy, bytes};
+    int64_t ns = REFUSED;
+    if (!rfc3339_recall(memo, slice, &ns)) {
+        const char *why = rfc3339_parse_remember(memo, slice, zone, &ns);
+        assert_int_equal(why == NULL, ns != REFUSED);
+    }
+    mem_free(copy);
+    return ns;
+}
+
+static void expect_same_with(struct rfc3339_memo *memo, const char *text)
+{
+    for (int zone = RFC3339_ZONE_REQUIRED; zone <= RFC3339_ZONE_OPTIONAL; zone++) {
+        if (parse_with(memo, text, (enum rfc3339_zone)zone) !=
+            parse(text, (enum rfc3339_zone)zone)) {
+            fail_msg("the memo makes something else of %s", text);
+        }
+    }
+}
+
+static void an_empty_memo_recalls_nothing(void **state)
+{
+    (void)state;
+    struct rfc3339_memo memo = {0};
+    uint8_t text[RFC3339_USUAL_BYTES + 1] = {0};
+    int64_t ns = 5;
+    memcpy(text + 16, ":00.000000Z", 11);
+    assert_false(rfc3339_recall(&memo, (struct slice){text, RFC3339_USUAL_BYTES}, &ns));
+    assert_int_equal(ns, 5);
+}
+
+static void a_memo_changes_no_byte_of_what_is_accepted(void **state)
+{
+    (void)state;
+    struct rfc3339_memo memo = {0};
+    const char *good = "2025-08-25T10:59:59.123456Z";
+    for (size_t at = 0; at < RFC3339_USUAL_BYTES; at++) {
+        for (unsigned c = 1; c < 256; c++) {
+            int64_t ns;
+            expect_same_with(&memo, good);
+            assert_true(rfc3339_recall(
+                &memo, (struct slice){(const uint8_t *)good, RFC3339_USUAL_BYTES}, &ns));
+            char text[32];
+            memcpy(text, good, RFC3339_USUAL_BYTES + 1);
+            text[at] = (char)c;
+            expect_same_with(&memo, text);
+        }
+    }
+    for (size_t bytes = 0; bytes < RFC3339_USUAL_BYTES; bytes++) {
+        char text[32] = {0};
+        memcpy(text, good, bytes);
+        expect_same_with(&memo, text);
+    }
+}
+
+/* Around the edges of minute, hour, day, month, year and of the range; with zones, other lengths of
+ * fraction and leap seconds in between. */
+static void a_memo_agrees_with_the_parser_on_near_by_times(void **state)
+{
+    (void)state;
+    static const char *const near[] = {
+        "2025-08-25T10:59:", "2025-08-25T11:00:", "2025-12-31T23:59:", "2026-01-01T00:00:",
+        "2024-02-29T23:59:", "2024-03-01T00:00:", "2025-02-29T00:00:", "2016-12-31T23:59:",
+        "2262-04-11T23:46:", "2262-04-11T23:47:", "1677-09-21T00:12:", "1677-09-21T00:13:",
+        "1969-12-31T23:59:", "1970-01-01T00:00:", "2025-08-25t10:59:", "2025-08-25 10:59:",
+        "2025-08-25T24:59:", "2025-08-25T10:60:"};
+    static const char *const zones[] = {"Z", "Z", "Z", "z", "+00:00", "-01:00", "+23:59", ""};
+    static const char *const fractions[] = {"", ".1", ".123", ".12345678", ".999999999"};
+    struct rfc3339_memo memo = {0};
+    size_t recalled = 0;
+    for (unsigned i = 0; i < 200000; i++) {
+        uint64_t r = random_next();
+        char fraction[16];
+        snprintf(fraction, sizeof fraction, ".%06u", (unsigned)(r >> 40) % 1000000);
+        bool is_other = (r & 7) == 7;
+        char text[64];
+        snprintf(text, sizeof text, "%s%02u%s%s",
+                 near[(r >> 3) % ((r & 64) ? 2 : ARRAY_COUNT(near))], (unsigned)(r >> 8) % 62,
+                 is_other ? fractions[(r >> 16) % 5] : fraction,
+                 zones[(r >> 20) % ARRAY_COUNT(zones)]);
+        int64_t ns;
+        recalled += rfc3339_recall(&memo, (struct slice){(const uint8_t *)text, strlen(text)}, &ns);
+        expect_same_with(&memo, text);
+    }
+    assert_true(recalled > 10000);
+}
+
 int main(void)
 {
+    const char *seed = getenv("SLUICE_SEED");
+    random_state = seed != NULL ? strtoull(seed, NULL, 10) | 1 : 0x5eed1234567u;
+    printf("SLUICE_SEED=%llu\n", (unsigned long long)random_state);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms_of_the_standard_are_read),
         cmocka_unit_test(any_fraction_is_read_to_the_nanosecond),
@@ -212,6 +321,9 @@ int main(void)
         cmocka_unit_test(the_range_is_that_of_the_integer),
         cmocka_unit_test(every_day_of_the_range_agrees_with_the_calendar),
         cmocka_unit_test(every_truncation_is_refused),
+        cmocka_unit_test(an_empty_memo_recalls_nothing),
+        cmocka_unit_test(a_memo_changes_no_byte_of_what_is_accepted),
+        cmocka_unit_test(a_memo_agrees_with_the_parser_on_near_by_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

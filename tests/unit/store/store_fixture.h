@@ -53,6 +53,7 @@ struct request {
     uint8_t digest;
     const char *errors;
     const char *keys[4];
+    bool is_mixed; /* the last record is a log record, the others are events */
 };
 
 static inline void fx_open(struct fixture *fx)
@@ -130,7 +131,8 @@ static inline size_t fx_record(struct fixture *fx, uint8_t *to, const struct req
     uint32_t bytes = request->payload_bytes == 0 ? 20 : request->payload_bytes;
     memset(payload, '.', bytes);
     (void)snprintf((char *)payload, sizeof payload, "%010u", fx->serial++);
-    struct record record = {.kind = RECORD_EVENT,
+    bool is_log = request->is_mixed && index + 1 == request->records;
+    struct record record = {.kind = is_log ? RECORD_LOG : RECORD_EVENT,
                             .event_time_ns = 1000 + index,
                             .meta = {meta, meta_bytes},
                             .payload = {payload, bytes}};
@@ -144,9 +146,10 @@ static inline bool fx_submit(struct fixture *fx, const struct request *request)
 {
     struct spsc *ring = &store_port(fx->store, request->shard)->submit;
     uint64_t room = 0;
-    uint8_t *to = spsc_claim_most(
-        ring, sizeof(struct submit_header) + request->records * (request->payload_bytes + 512u),
-        &room);
+    uint64_t errors_bytes = request->errors == NULL ? 0 : strlen(request->errors);
+    uint64_t need = sizeof(struct submit_header) + errors_bytes +
+                    request->records * (request->payload_bytes + 512u);
+    uint8_t *to = spsc_claim_most(ring, need, &room);
     if (to == NULL) {
         return false;
     }
@@ -158,7 +161,8 @@ static inline bool fx_submit(struct fixture *fx, const struct request *request)
         request->receipt != NULL || request->keys[0] != NULL || request->keys[1] != NULL;
     struct submit_header header = {.record_count = request->records,
                                    .records_bytes = (uint32_t)bytes,
-                                   .kinds = 1u << RECORD_EVENT,
+                                   .kinds = 1u << RECORD_EVENT |
+                                            (request->is_mixed ? 1u << RECORD_LOG : 0u),
                                    .flags = is_keyed ? (uint32_t)SUBMIT_KEYED : 0u,
                                    .time_min_ns = 1000,
                                    .time_max_ns = 1000 + request->records - 1,

@@ -229,6 +229,170 @@ static void keys_of_a_failed_request_are_forgotten(void **state)
     fx_end(&fx);
 }
 
+/* The writer must leave the core to others while it cannot do anything: simulated time passes only
+ * where it sleeps. */
+static uint64_t slept_ns(struct fixture *fx, unsigned steps)
+{
+    uint64_t before = sim_disk_now_ns(fx->disk);
+    for (unsigned i = 0; i < steps; i++) {
+        (void)store_step_writer(fx->store);
+    }
+    return sim_disk_now_ns(fx->disk) - before;
+}
+
+static void stop_without_a_segment_waits_for_the_keeper_asleep(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 12);
+    struct request request = {.records = 1, .payload_bytes = 15000};
+    for (int i = 0; i < 40; i++) { /* more than the segments there are; no step of the keeper */
+        (void)fx_submit(&fx, &request);
+        (void)store_step_writer(fx.store);
+        fx_read_acks(&fx);
+    }
+    store_stop(fx.store);
+    (void)slept_ns(&fx, 20);
+    assert_true(slept_ns(&fx, 50) > 5 * NS_MS);
+    fx_stop(&fx);
+    assert_int_equal(fx.failed_acks, 0);
+    fx_end(&fx);
+}
+
+static void answer_that_needs_no_write_is_given_at_once(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 13);
+    struct request request = {.records = 1, .receipt = "k", .digest = 1};
+    assert_true(fx_submit(&fx, &request));
+    fx_step(&fx, 10);
+    assert_true(fx_submit(&fx, &request));
+    assert_true(slept_ns(&fx, 1) < 100 * NS_US);
+    (void)slept_ns(&fx, 1); /* tells before it sleeps */
+    fx_read_acks(&fx);
+    assert_int_equal(fx_outcome.verdict, OUTCOME_DUPLICATE);
+    assert_int_equal(fx.outcomes, 2);
+    fx_end(&fx);
+}
+
+static void log_beyond_its_limit_sheds_and_still_stores(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 14);
+    fx_stop(&fx);
+    fx.options.retention_bytes = KIB(100); /* one segment is more */
+    fx_open(&fx);
+    fx_step(&fx, 5);
+    assert_int_equal(fx_state(&fx), STORE_SHED);
+    fx_put(&fx, 0, 2); /* was in the ring before the shard saw it */
+    fx_step(&fx, 10);
+    assert_int_equal(fx_durable_lsn(&fx), 2);
+    assert_int_equal(fx.failed_acks, 0);
+    fx_end(&fx);
+}
+
+static void request_larger_than_a_segment_is_refused_in_its_place(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 15);
+    fx_stop(&fx);
+    fx.options.ring_bytes = KIB(512);
+    fx_open(&fx);
+    struct request giant = {.records = 3, .payload_bytes = 60000};
+    fx_put(&fx, 0, 1);
+    assert_true(fx_submit(&fx, &giant));
+    fx_put(&fx, 0, 1);
+    fx_step(&fx, 20);
+    assert_int_equal(fx.failed_acks, 1);
+    assert_int_equal(fx.failed_cause, FAILED_SPACE);
+    assert_int_equal(fx.durable_acks, 2);
+    assert_int_equal(fx.last_durable.first_lsn, 2); /* it took no LSN */
+    assert_int_equal(fx_state(&fx), STORE_OK);
+    fx_stop(&fx);
+    assert_int_equal(fx_log_count(&fx), 2);
+    fx_end(&fx);
+}
+
+/* Outcomes of 16 KiB each, until the shard that does not read has no room for another. */
+static unsigned fill_acks(struct fixture *fx, struct request *repeat)
+{
+    static char errors[16001];
+    memset(errors, 'e', sizeof errors - 1);
+    *repeat = (struct request){.records = 1, .receipt = "k", .digest = 1, .errors = errors};
+    unsigned sent = 0;
+    for (unsigned i = 0; i < 60; i++) {
+        sent += fx_submit(fx, repeat);
+        (void)slept_ns(fx, 4);
+    }
+    return sent;
+}
+
+static void shard_that_reads_no_acks_delays_only_itself(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 16);
+    struct request repeat;
+    unsigned sent = fill_acks(&fx, &repeat);
+    assert_true(sent > 32);
+    assert_true(slept_ns(&fx, 50) > 5 * NS_MS);
+    fx_put(&fx, 1, 3); /* the other shard */
+    (void)slept_ns(&fx, 10);
+    assert_int_equal(fx_durable_lsn(&fx), 4);
+    fx_step(&fx, 300);
+    assert_int_equal(fx.outcomes, sent);
+    assert_int_equal(fx.failed_acks, 0);
+    fx_stop(&fx);
+    fx_end(&fx);
+}
+
+static void refusing_a_shard_that_reads_no_acks_sleeps(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 17);
+    struct request repeat;
+    (void)fill_acks(&fx, &repeat);
+    (void)store_step_keeper(fx.store); /* a spare for the second try */
+    sim_disk_fail_all_writes(fx.disk, true);
+    fx_put(&fx, 1, 1); /* its failure makes the store read-only */
+    (void)slept_ns(&fx, 30);
+    assert_int_equal(fx_state(&fx), STORE_READ_ONLY);
+    struct request plain = {.records = 1};
+    for (unsigned i = 0; i < 2000; i++) { /* each refused by a pass of its own */
+        (void)fx_submit(&fx, &plain);
+        (void)slept_ns(&fx, 1);
+    }
+    assert_true(slept_ns(&fx, 50) > 5 * NS_MS);
+    fx_step(&fx, 50);
+    assert_true(fx.failed_acks > 1);
+    assert_int_equal(spsc_used_bytes(&store_port(fx.store, 0)->submit), 0); /* all answered */
+    fx_end(&fx);
+}
+
+/* The contract of submit.h lets one request mix kinds: the header of a batch names what it holds,
+ * not what was sent. */
+static void header_names_only_the_kinds_that_were_stored(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 18);
+    struct request first = {.records = 1, .keys = {"a"}};
+    struct request mixed = {.records = 2, .keys = {"a", NULL}, .is_mixed = true};
+    assert_true(fx_submit(&fx, &first));
+    fx_step(&fx, 10);
+    assert_true(fx_submit(&fx, &mixed)); /* the event is a repeat, the log record is not */
+    fx_step(&fx, 10);
+    assert_int_equal(fx_durable_lsn(&fx), 2);
+    fx_stop(&fx);
+    assert_int_equal(fx_verify_faults(&fx), 0);
+    assert_int_equal(fx_log_count(&fx), 2);
+    fx_end(&fx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +407,13 @@ int main(void)
         cmocka_unit_test(receipt_survives_a_dropped_first_record),
         cmocka_unit_test(full_disk_refuses_and_comes_back_by_itself),
         cmocka_unit_test(keys_of_a_failed_request_are_forgotten),
+        cmocka_unit_test(stop_without_a_segment_waits_for_the_keeper_asleep),
+        cmocka_unit_test(answer_that_needs_no_write_is_given_at_once),
+        cmocka_unit_test(log_beyond_its_limit_sheds_and_still_stores),
+        cmocka_unit_test(request_larger_than_a_segment_is_refused_in_its_place),
+        cmocka_unit_test(shard_that_reads_no_acks_delays_only_itself),
+        cmocka_unit_test(refusing_a_shard_that_reads_no_acks_sleeps),
+        cmocka_unit_test(header_names_only_the_kinds_that_were_stored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
