@@ -23,7 +23,7 @@ struct workload {
     enum body_shape shape;
     unsigned records;
     const char *open;
-    const char *format; /* one number */
+    const char *format; /* one number; with a line feed inside it is two records */
     const char *between;
     const char *close;
 };
@@ -50,6 +50,12 @@ static const struct workload workloads[] = {
      "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"level\":\"INFO\","
      "\"message\":\"Agent step finished\",\"agent_id\":\"a-7\",\"host\":\"node1\",\"step\":%u}",
      "\n", "\n"},
+    /* Every record departs from the one before it at its third key. */
+    {"log ndjson, two shapes by turns", SCHEMA_LOG, SHAPE_NDJSON, RECORDS, "",
+     "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"message\":\"Agent "
+     "step "
+     "finished in 12 ms\",\"level\":\"INFO\",\"request\":\"abc-000123\"}\n" LOG_COMPACT,
+     "\n", "\n"},
     {"metric ndjson", SCHEMA_METRIC, SHAPE_NDJSON, RECORDS, "",
      "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"corerl\",\"name\":\"step_ms\","
      "\"value\":12.5%u,\"unit\":\"ms\",\"tags\":{\"host\":\"node1\",\"agent\":\"a-7\"}}",
@@ -63,8 +69,9 @@ static const struct workload workloads[] = {
 static size_t workload_write(const struct workload *w, char *text, size_t room)
 {
     size_t at = (size_t)snprintf(text, room, "%s", w->open);
-    for (unsigned i = 0; i < w->records; i++) {
-        const char *end = i + 1 < w->records ? w->between : w->close;
+    unsigned count = w->records / (strchr(w->format, '\n') != NULL ? 2 : 1);
+    for (unsigned i = 0; i < count; i++) {
+        const char *end = i + 1 < count ? w->between : w->close;
 /* The formats are the constants above, each with one %u. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"

@@ -62,7 +62,7 @@ static uint64_t token_is_equal(const uint64_t *a, const uint64_t *b)
     }
     /* From here on the compiler knows nothing of the value, so it cannot turn the sum above into a
      * comparison that ends early. */
-    __asm__ volatile("" : "+r"(difference));
+    __asm__("" : "+r"(difference));
     return ((difference | (0 - difference)) >> 63) ^ 1;
 }
 
@@ -307,8 +307,8 @@ int auth_load(struct auth *auth, const struct config *config, struct config_prob
     struct slice token = {(const uint8_t *)config->auth_environment_token,
                           strlen(config->auth_environment_token)};
     if (token.bytes != 0) {
-        int result =
-            auth_add(auth, SLICE_LITERAL("environment"), token, AUTH_INGEST | AUTH_READ | AUTH_ADMIN);
+        int result = auth_add(auth, SLICE_LITERAL("environment"), token,
+                              AUTH_INGEST | AUTH_READ | AUTH_ADMIN);
         ASSERT(result == 0);
     }
     if (config->auth_tokens[0] != '\0') {

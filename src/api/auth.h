@@ -1,6 +1,6 @@
 /*
- * auth: bearer tokens and what each may do (api.md §0). A set is read once, never changed, and shared
- * by all shards; a reload makes a new one. Off by default.
+ * auth: bearer tokens and what each may do (api.md §0). A set is read once, never changed, and
+ * shared by all shards; a reload makes a new one. Off by default.
  *
  * The file (auth.tokens) belongs to its owner alone (mode 0600): lines `NAME TOKEN SCOPE[,SCOPE]`,
  * words separated by blanks, `#` begins a comment where a word could begin. Everything wrong in it
@@ -18,7 +18,8 @@
 #define AUTH_TOKENS_MAX      1024u
 #define AUTH_TOKEN_BYTES_MAX 255u
 #define AUTH_NAME_BYTES_MAX  63u
-#define AUTH_FILE_BYTES_MAX  (1024u * 1024u) /* 1024 of the longest lines, and as much of comments */
+/* 1024 of the longest lines, and as much of comments. */
+#define AUTH_FILE_BYTES_MAX (1024u * 1024u)
 
 /* No scope contains another: a token that may do everything names all three. */
 enum auth_scope {

@@ -37,7 +37,8 @@ static struct slice cors_put(struct cors *cors, const char *format, struct slice
 
 static bool origin_byte_is_valid(uint8_t c)
 {
-    /* Neither path, query, user nor a second scheme; browsers send host names in their ASCII form. */
+    /* Neither path, query, user nor a second scheme; browsers send host names in their ASCII form.
+     */
     return c > ' ' && c <= '~' && c != '/' && c != '?' && c != '#' && c != '@' && c != '\\' &&
            c != '"' && c != '%' && c != '*';
 }
@@ -89,8 +90,8 @@ static void cors_add(struct cors *cors, struct slice origin, struct config_probl
     struct cors_origin *to = &cors->origins[cors->count++];
     to->origin = cors_put(cors, "%", origin);
     cors_lower(to->origin);
-    to->lines = cors_put(cors, "Access-Control-Allow-Origin: %\r\n" CORS_VARY CORS_EXPOSE,
-                         to->origin);
+    to->lines =
+        cors_put(cors, "Access-Control-Allow-Origin: %\r\n" CORS_VARY CORS_EXPOSE, to->origin);
 }
 
 static struct slice trim(struct slice text)
@@ -98,7 +99,8 @@ static struct slice trim(struct slice text)
     while (text.bytes != 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
         text = (struct slice){text.data + 1, text.bytes - 1};
     }
-    while (text.bytes != 0 && (text.data[text.bytes - 1] == ' ' || text.data[text.bytes - 1] == '\t')) {
+    while (text.bytes != 0 &&
+           (text.data[text.bytes - 1] == ' ' || text.data[text.bytes - 1] == '\t')) {
         text.bytes--;
     }
     return text;

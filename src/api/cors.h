@@ -1,10 +1,11 @@
 /*
  * cors: which web pages may read the answers (cors.origins, api.md §0). Built once from its text,
- * never changed, shared by all shards; a reload makes a new one. The header lines are complete here,
- * so that judging an Origin is one search and no copy. Pure.
+ * never changed, shared by all shards; a reload makes a new one. The header lines are complete
+ * here, so that judging an Origin is one search and no copy. Pure.
  *
  *   "*"     every origin, the default: telemetry carries no cookies, and a token is sent by hand
- *   list    SCHEME://HOST[:PORT], separated by commas; an origin that is on it is named in the answer
+ *   list    SCHEME://HOST[:PORT], separated by commas; an origin that is on it is named in the
+ * answer
  *   ""      off: no answer mentions CORS
  */
 #ifndef API_CORS_H

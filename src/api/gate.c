@@ -65,8 +65,7 @@ static void gate_count_refused(const struct gate *gate, enum refuse_cause cause)
 /* What a browser wants to send: its own list comes back, or ours when it has none worth it. */
 static struct slice preflight_headers(const struct gate *gate)
 {
-    struct slice asked =
-        http_head_field(gate->head, gate->base, "Access-Control-Request-Headers");
+    struct slice asked = http_head_field(gate->head, gate->base, "Access-Control-Request-Headers");
     bool is_usable = asked.bytes != 0 && asked.bytes <= CORS_REQUEST_BYTES_MAX;
     return is_usable ? asked : SLICE_LITERAL(CORS_REQUEST_HEADERS);
 }
@@ -204,7 +203,8 @@ static enum http_head_verdict gate_judge(struct gate *gate)
 {
     struct shard *shard = gate->shard;
     gate->deferred_count = server_judged(shard->server, &gate->conn);
-    if (gate->route == NULL && gate->head->method == HTTP_OPTIONS && gate->head->path.bytes == 0) {
+    struct slice target = http_span_slice(gate->base, gate->head->target);
+    if (slice_equal(target, SLICE_LITERAL("*"))) {
         return gate_options(gate); /* OPTIONS *: the server as such */
     }
     if (gate->route == NULL) {
@@ -233,8 +233,8 @@ enum http_head_verdict gate_on_head(struct shard *shard, const struct http_head 
         .answer = answer,
     };
     /* The way of nearly every request: no question about who asks is switched on. */
-    if (LIKELY(gate.route != NULL && route_serves(gate.route, head->method) &&
-               !shard->asks_who && !shard->is_draining)) {
+    if (LIKELY(gate.route != NULL && route_serves(gate.route, head->method) && !shard->asks_who &&
+               !shard->is_draining)) {
         return HTTP_HEAD_OK;
     }
     return gate_judge(&gate);

@@ -1,8 +1,8 @@
 /*
- * gate: what is decided from a request's head alone, before any byte of its body is awaited: is there
- * such a route and method (404, 405), does a browser only ask beforehand (204), is the server about
- * to stop (503), may this address ask once more (429), may this token ask that (401, 403). Shard's
- * thread.
+ * gate: what is decided from a request's head alone, before any byte of its body is awaited: is
+ * there such a route and method (404, 405), does a browser only ask beforehand (204), is the server
+ * about to stop (503), may this address ask once more (429), may this token ask that (401, 403).
+ * Shard's thread.
  *
  * The limit comes before the token, so that guessing tokens uses it up. A head behind unanswered
  * requests is looked at again when they are answered; only the last look charges and counts.

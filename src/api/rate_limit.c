@@ -6,9 +6,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "core/mem.h"
 
 /* Requests that count together, and when the newest of them came. */
@@ -42,7 +39,7 @@ struct rate_limit {
     uint32_t newest;
     uint32_t oldest;
     uint64_t evicted;
-    uint64_t seed; /* so that nobody can choose addresses that meet in one chain */
+    uint64_t seed[3]; /* so that nobody can choose addresses that meet in one chain */
 };
 
 static size_t clients_bytes(uint32_t capacity)
@@ -68,8 +65,8 @@ int rate_limit_open(struct rate_limit **out, uint32_t addresses_max, struct err 
         rate_limit_close(limit);
         return err_set(err, -ENOMEM, "rate limit: no room for %u addresses", addresses_max);
     }
-    ssize_t n = getrandom(&limit->seed, sizeof limit->seed, 0);
-    ASSERT(n == (ssize_t)sizeof limit->seed); /* 8 bytes are never cut short (getrandom(2)) */
+    ssize_t n = getrandom(limit->seed, sizeof limit->seed, 0);
+    ASSERT(n == (ssize_t)sizeof limit->seed); /* so few are never cut short (getrandom(2)) */
     *out = limit;
     return 0;
 }
@@ -98,9 +95,19 @@ static struct rate_client *client_at(struct rate_limit *limit, uint32_t place)
     return &limit->clients[place - 1];
 }
 
+/* Both halves of the full product: every bit of either factor reaches every bit of the result. */
+static uint64_t fold(uint64_t a, uint64_t b)
+{
+    __extension__ unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 static uint32_t *bucket_of(struct rate_limit *limit, const struct rate_address *address)
 {
-    uint64_t hash = XXH3_64bits_withSeed(address->bytes, sizeof address->bytes, limit->seed);
+    uint64_t words[2];
+    memcpy(words, address->bytes, sizeof words);
+    uint64_t hash = fold(words[0] ^ limit->seed[0], words[1] ^ limit->seed[1]);
+    hash = fold(hash ^ limit->seed[2], UINT64_C(0x9e3779b97f4a7c15));
     return &limit->buckets[hash & (limit->capacity - 1)];
 }
 
@@ -108,8 +115,7 @@ static uint32_t client_find(struct rate_limit *limit, const struct rate_address 
 {
     uint32_t place = *bucket_of(limit, address);
     /* Bounded by the chain: one or two of as many buckets as places. */
-    while (place != 0 &&
-           memcmp(&client_at(limit, place)->address, address, sizeof *address) != 0) {
+    while (place != 0 && memcmp(&client_at(limit, place)->address, address, sizeof *address) != 0) {
         place = client_at(limit, place)->chain;
     }
     return place;

@@ -65,10 +65,12 @@ enum body_result {
 };
 
 /* 64-byte blocks of the body are indexed ahead of the walk, a window at a time; this is that window
- * and the position. Large: one per shard, not on the stack. Callers use only body_open, body_next
- * and body_shape. */
+ * and the position, and what is remembered of records (the bytes between their values, the minute
+ * of their time), which makes those alike quick to read and changes no answer. Large: one per
+ * shard, not on the stack. Callers use only body_open, body_next and body_shape. */
 struct body;
 
+/* Of memory that is zeroed (mem_alloc) before the first body_open. */
 size_t body_struct_bytes(void);
 
 /* data must stay until the last use of a record or issue: they point into it. dedup_key may point

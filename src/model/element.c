@@ -25,7 +25,7 @@ struct member {
     enum field field; /* where it counts */
     bool key_has_escape;
     bool is_new; /* its key was not there before; false also when nobody can tell any more */
-    struct json_value value;
+    struct json_value *value; /* where it is filed */
 };
 
 static struct slice text_between(const struct json_scan *scan, const struct json_value *string)
@@ -107,13 +107,12 @@ static void inner_issue(struct schema_input *input, enum issue_type type, enum f
 {
     struct issue_list *list = &input->inner;
     if (list->count < ISSUES_PER_RECORD_MAX) {
-        const struct json_value *value = &m->value;
         list->items[list->count++] = (struct issue){
             .type = type,
             .field = schema_field_name(field),
             .subkey = m->key,
             .text = text,
-            .input = {input->data + value->start, value->end - value->start},
+            .input = {input->data + m->value->start, m->value->end - m->value->start},
         };
     }
 }
@@ -133,7 +132,7 @@ static ALWAYS_INLINE bool member_scan_key(struct json_scan *scan, uint32_t *posi
 static void inner_member_note(struct element_reader *reader, enum field field,
                               const struct member *m)
 {
-    if (UNLIKELY(field == FIELD_TAGS && m->value.kind != JSON_STRING)) {
+    if (UNLIKELY(field == FIELD_TAGS && m->value->kind != JSON_STRING)) {
         inner_issue(&reader->input, ISSUE_STRING_TYPE, field, m, NULL);
     }
     switch (key_set_add(&reader->inner_keys, m->key, m->key_has_escape)) {
@@ -161,13 +160,14 @@ static NOINLINE bool inner_walk(struct element_reader *reader, enum field field,
     enum step step = object_enter(scan, &position);
     /* Each turn takes a member, so at least four bytes. */
     while (step == STEP_MEMBER) {
-        struct member m;
+        struct json_value inner;
+        struct member m = {.value = &inner};
         if (UNLIKELY(!member_scan_key(scan, &position, &m) ||
-                     !json_scan_value(scan, position, &m.value))) {
+                     !json_scan_value(scan, position, m.value))) {
             return false;
         }
         inner_member_note(reader, field, &m);
-        position = m.value.end;
+        position = inner.end;
         step = object_step(scan, &position);
     }
     scan->depth--;
@@ -222,7 +222,15 @@ static bool field_value_scan(struct element_reader *reader, enum field field, ui
     return json_scan_value(&reader->scan, position, value);
 }
 
-/* Files a member that was read; fills is_new. */
+/* Where the value of a member goes, if it counts. It is written there once: a copy would be read
+ * back in one piece just after it was written in several, which stalls. */
+static ALWAYS_INLINE struct json_value *value_place(struct schema_input *input, enum field field)
+{
+    bool is_asked_for = field < FIELD_COUNT && !schema_has(input, field);
+    return &input->values[LIKELY(is_asked_for) ? field : FIELD_UNKNOWN];
+}
+
+/* Notes the key of a member whose value was filed; fills is_new. */
 static ALWAYS_INLINE void member_note(struct element_reader *reader, struct member *m)
 {
     struct schema_input *input = &reader->input;
@@ -235,9 +243,6 @@ static ALWAYS_INLINE void member_note(struct element_reader *reader, struct memb
         return;
     }
     m->is_new = field_note(input, m->field);
-    if (LIKELY(m->is_new)) {
-        input->values[m->field] = m->value;
-    }
 }
 
 /* The member at *position, in any form that the grammar allows; *position becomes its end. */
@@ -250,10 +255,11 @@ static NOINLINE bool member_take_any(struct element_reader *reader, uint32_t *po
     }
     m->field = UNLIKELY(m->key_has_escape) ? field_find_escaped(schema, m->key)
                                            : field_find(schema, m->key);
-    if (UNLIKELY(!field_value_scan(reader, m->field, *position, &m->value))) {
+    m->value = value_place(&reader->input, m->field);
+    if (UNLIKELY(!field_value_scan(reader, m->field, *position, m->value))) {
         return false;
     }
-    *position = m->value.end;
+    *position = m->value->end;
     member_note(reader, m);
     return true;
 }
@@ -264,13 +270,15 @@ static ALWAYS_INLINE uint32_t member_take_plain(struct element_reader *reader,
 {
     struct json_index *index = &reader->scan.index;
     const uint32_t *q = index->quotes + index->quote_at;
+    uint32_t end = q[3] + 1;
     index->quote_at += 4;
     m->key = (struct slice){index->data + q[0] + 1, q[1] - q[0] - 1};
     m->key_has_escape = false;
-    m->value = (struct json_value){q[2], q[3] + 1, JSON_STRING, false};
     m->field = field_find(schema, m->key);
+    m->value = value_place(&reader->input, m->field);
+    *m->value = (struct json_value){q[2], end, JSON_STRING, false};
     member_note(reader, m);
-    return m->value.end;
+    return end;
 }
 
 /* ---- by the memo ---- */
@@ -280,12 +288,13 @@ static ALWAYS_INLINE uint32_t member_take_plain(struct element_reader *reader,
 static NOINLINE bool piece_value_scan(struct element_reader *reader, enum field field,
                                       uint32_t position, uint32_t *end)
 {
-    struct json_value value;
-    if (UNLIKELY(!field_value_scan(reader, field, position, &value))) {
+    struct json_value *value = &reader->input.values[field];
+    /* The record that taught the piece may have had less white space before its value. */
+    position = json_scan_white(&reader->scan, position);
+    if (UNLIKELY(!field_value_scan(reader, field, position, value))) {
         return false;
     }
-    reader->input.values[field] = value;
-    *end = value.end;
+    *end = value->end;
     return true;
 }
 
@@ -305,10 +314,15 @@ static ALWAYS_INLINE bool pieces_walk(struct element_reader *reader, struct shap
         if (UNLIKELY(!shape_piece_is_at(piece, index->data + at, index->bytes - at))) {
             break;
         }
+        /* Then the next quotes are the piece's own. To look at the first costs 1 ns a record, and
+         * would turn a mistake of the index into a fault instead of a wrong record. */
+        const uint32_t *q = index->quotes + index->quote_at;
+        if (UNLIKELY(q[0] != at + piece->key_at - 1)) {
+            break;
+        }
         memo->starts[n] = at;
         at += piece->bytes;
-        /* The piece has been compared, so the next quotes are its own: no need to look where. */
-        uint32_t close = index->quotes[index->quote_at + 3];
+        uint32_t close = q[3];
         if (LIKELY(piece->is_string && close < index->special_next)) {
             index->quote_at += 4;
             reader->input.values[piece->field] =
@@ -348,8 +362,8 @@ static void pieces_note_unknown(struct element_reader *reader, const struct shap
 static bool piece_learn(struct element_reader *reader, struct shape_memo *memo, uint32_t n,
                         uint32_t from, const struct member *m)
 {
-    bool is_string = m->value.kind == JSON_STRING;
-    uint32_t bytes = m->value.start + is_string - from;
+    bool is_string = m->value->kind == JSON_STRING;
+    uint32_t bytes = m->value->start + is_string - from;
     return m->is_new &&
            shape_memo_learn(memo, n,
                             &(struct shape_member){.text = {reader->input.data + from, bytes},
@@ -366,7 +380,7 @@ static ALWAYS_INLINE bool members_walk(struct element_reader *reader, enum body_
 {
     struct json_scan *scan = &reader->scan;
     struct shape_memo *memo = &reader->shapes[schema - 1];
-    bool is_learning = true;
+    bool is_learning = shape_memo_departs(memo, taken);
     uint32_t from = position;
     position += taken == 0;
     enum step step = taken == 0 ? object_enter(scan, &position) : object_step(scan, &position);
@@ -446,6 +460,7 @@ static ALWAYS_INLINE bool object_walk(struct element_reader *reader, uint32_t po
         return false;
     }
     if (LIKELY(taken > 0 && json_scan_byte(&reader->scan, position) == '}')) {
+        reader->shapes[reader->schema - 1].departures = 0;
         *end = position + 1;
         return true;
     }

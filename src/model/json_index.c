@@ -352,6 +352,14 @@ void json_index_pass_specials(struct json_index *index, uint32_t position)
     special_next_find(index);
 }
 
+/* The next quote is the first at or after position. Bounded by the list. */
+static void quotes_drop_before(struct json_index *index, uint32_t position)
+{
+    while (index->quote_at < index->quote_count && index->quotes[index->quote_at] < position) {
+        index->quote_at++;
+    }
+}
+
 void json_index_skip_to(struct json_index *index, uint32_t position)
 {
     /* Back: a string that ran over the end of its line took the first quote of a later one. Bounded
@@ -359,9 +367,7 @@ void json_index_skip_to(struct json_index *index, uint32_t position)
     while (index->quote_at > 0 && index->quotes[index->quote_at - 1] >= position) {
         index->quote_at--;
     }
-    while (index->quote_at < index->quote_count && index->quotes[index->quote_at] < position) {
-        index->quote_at++;
-    }
+    quotes_drop_before(index, position);
     json_index_pass_specials(index, position);
 }
 
@@ -424,6 +430,8 @@ void json_index_refill(struct json_index *index, uint32_t position)
     while (json_index_ahead(index) < JSON_INDEX_AHEAD && index->indexed < index->bytes) {
         lists_compact(index, position);
         window_index(index);
+        /* Those of a line that was given up before its quotes were indexed. */
+        quotes_drop_before(index, position);
     }
     for (uint32_t i = 0; i < JSON_INDEX_AHEAD + 1; i++) {
         index->quotes[index->quote_count + i] = JSON_INDEX_NONE;

@@ -70,8 +70,8 @@ bool json_index_has(enum json_index_kernel kernel);
 void json_index_open(struct json_index *index, const uint8_t *data, size_t bytes,
                      enum json_index_kernel kernel);
 
-/* Indexes on until JSON_INDEX_AHEAD quotes are ahead or the text has ended. position: everything
- * before it was consumed. */
+/* Indexes on until JSON_INDEX_AHEAD quotes at or after position are ahead or the text has ended.
+ * position: everything before it was consumed or given up. */
 void json_index_refill(struct json_index *index, uint32_t position);
 
 /* Moves special_next to the first special at or after position. */

@@ -12,7 +12,9 @@
  * validation, hold only printable ASCII without backslashes (so they mean the same on a line of
  * NDJSON as anywhere else), and no two of one memo have the same key. So a memo may outlive the
  * body that taught it. Any prefix of the pieces is a memo, too; a record that departs from it is
- * read member by member from there on, and teaches the rest anew.
+ * read member by member from there on. It teaches the rest anew only when the records before it
+ * departed as well: of several shapes that come mixed one stays known, and the others cost no
+ * learning that the next record undoes.
  *
  * Zeroed memory is an empty memo.
  */
@@ -30,6 +32,8 @@
 
 #define SHAPE_PIECE_BYTES_MAX 32u /* a key of 27 bytes in compact JSON; two loads of 16 */
 #define SHAPE_PIECES_MAX      16u
+/* So many in a row do not make a new shape yet. */
+#define SHAPE_DEPARTURES_MAX 4u
 
 struct shape_piece {
     uint8_t text[SHAPE_PIECE_BYTES_MAX];
@@ -44,6 +48,7 @@ struct shape_piece {
 
 struct shape_memo {
     uint32_t count;
+    uint32_t departures;               /* records in a row that were not as remembered */
     uint32_t starts[SHAPE_PIECES_MAX]; /* where the pieces were met in the object being read */
     struct shape_piece pieces[SHAPE_PIECES_MAX];
 };
@@ -60,6 +65,14 @@ struct shape_member {
 /* Makes member the piece number n (n <= count), which is then the last. False, and nothing changes:
  * it cannot be one. */
 bool shape_memo_learn(struct shape_memo *memo, uint32_t n, const struct shape_member *member);
+
+/* A record departs from the memo after taken pieces: shall it teach the rest? What only goes on
+ * where the memo ends takes nothing away. */
+static inline bool shape_memo_departs(struct shape_memo *memo, uint32_t taken)
+{
+    memo->departures++;
+    return taken == memo->count || memo->departures > SHAPE_DEPARTURES_MAX;
+}
 
 /* The key of a piece that was met, in the body that data is. */
 static inline struct slice shape_memo_key(const struct shape_memo *memo, uint32_t n,

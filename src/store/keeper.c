@@ -99,6 +99,23 @@ bool keeper_add_spare(struct keeper *keeper, const struct segment *segment)
     return true;
 }
 
+/* Zeroes written ahead save each small commit a journal commit of the file system (94 against 201 us at 4 KiB), and cost a
+ * second write of every byte. When segments are used up this fast, commits are large: then the wait is small beside the
+ * transfer (144 against 264 us at 256 KiB), and the disk's bandwidth is worth more. */
+#define KEEPER_FAST_NS (400 * NS_MS)
+
+static bool is_used_up_fast(struct keeper *keeper)
+{
+    uint64_t now_ns = keeper->io->ops->mono_ns(keeper->io);
+    /* relaxed: the writer's statistic; late by one it costs one segment's zeroes. */
+    uint64_t sealed = atomic_load_explicit(&keeper->status->segments_sealed, memory_order_relaxed);
+    uint64_t count = sealed - keeper->sealed_seen;
+    bool is_fast = count > 0 && keeper->sealed_at_ns != 0 && (now_ns - keeper->sealed_at_ns) / count < KEEPER_FAST_NS;
+    keeper->sealed_seen = sealed;
+    keeper->sealed_at_ns = now_ns;
+    return is_fast;
+}
+
 int keeper_prepare_one(struct keeper *keeper, struct err *err)
 {
     struct segment segment;
@@ -107,6 +124,7 @@ int keeper_prepare_one(struct keeper *keeper, struct err *err)
                                       .node = keeper->node,
                                       .zeroes = keeper->zeroes,
                                       .block = keeper->block,
+                                      .skip_zeroing = is_used_up_fast(keeper),
                                       .hurry = &keeper->hurry};
     int r = segment_prepare(&segment, keeper->io, &options, err);
     /* relaxed: a hint for the writer's state; what it licenses (keeper_take) is ordered by R20. */

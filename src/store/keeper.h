@@ -35,6 +35,8 @@ struct keeper {
     uint64_t spares_wanted;
     struct park park;         /* the keeper sleeps here */
     struct park *writer_park; /* woken when a segment is ready */
+    uint64_t sealed_seen;     /* segments the writer had used up when the last preparation began */
+    uint64_t sealed_at_ns;    /* and when that was; 0: none yet */
     uint8_t *zeroes;          /* SEGMENT_CHUNK_BYTES, read only */
     uint8_t *block;
     /* The keeper's own. */

@@ -177,8 +177,7 @@ static void finish(const struct keyed_request *request, struct keyed_walk *walk)
     }
     ASSERT(walk->bytes <= request->header->records_bytes);
     batch_extend(request->batch, walk->bytes);
-    batch_count(request->batch, result->stored, walk->kinds, walk->time_min_ns,
-                walk->time_max_ns);
+    batch_count(request->batch, result->stored, walk->kinds, walk->time_min_ns, walk->time_max_ns);
     request->batch->header.flags |= result->keyed_lsn > 0 ? (uint32_t)BATCH_KEYED : 0u;
 }
 

@@ -413,6 +413,17 @@ struct outlook {
     struct batch_header resume;
 };
 
+/* True when a later segment begins before this LSN: then the log went on there. */
+static bool is_superseded(const struct log_walk *walk, size_t index, uint64_t lsn)
+{
+    for (size_t i = index + 1; i < walk->count; i++) {
+        if (walk->segments[i].first_seq != 0 && walk->segments[i].first_lsn < lsn) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int outlook_batch(struct log_walk *walk, size_t index, uint64_t offset,
                          const struct batch_header *header, struct outlook *outlook)
 {
@@ -428,7 +439,7 @@ static int outlook_batch(struct log_walk *walk, size_t index, uint64_t offset,
      * is damaged. */
     bool is_next = batch_continues(&walk->expect, header, NULL);
     bool is_later = header->batch_seq > walk->expect.seq && header->first_lsn >= walk->expect.lsn;
-    if (!is_better || !(is_next || is_later)) {
+    if (!is_better || !(is_next || is_later) || is_superseded(walk, index, header->first_lsn)) {
         return 0;
     }
     struct walk_batch batch;
@@ -568,6 +579,9 @@ static int walk_break(struct log_walk *walk, struct walk_gap *gap, const struct 
     }
     if (!outlook_proves_damage(walk, &outlook)) {
         return walk_end(walk, &outlook, err);
+    }
+    if (walk->expect.seq != 0 && outlook.resume.first_lsn > outlook.durable_lsn + 1) {
+        outlook.has_resume = false; /* whole, but behind a torn one: not part of the log */
     }
     /* A writer may have filled the place since: then it must be valid now. */
     struct walk_batch batch;

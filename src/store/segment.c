@@ -109,6 +109,10 @@ static int zero_fill(struct segment *segment, struct file_io *io,
 {
     for (uint64_t at = STORE_BLOCK_BYTES; at < segment->file_bytes; at += SEGMENT_CHUNK_BYTES) {
         /* relaxed: a hint; seen one chunk late it costs one chunk. */
+        if (options->skip_zeroing) {
+            segment->is_zeroed = false;
+            return 0;
+        }
         if (options->hurry != NULL && atomic_load_explicit(options->hurry, memory_order_relaxed)) {
             segment->is_zeroed = false;
             return 0;

@@ -62,6 +62,7 @@ struct segment_options {
     struct ulid node;
     const uint8_t *zeroes;     /* SEGMENT_CHUNK_BYTES of zeroes, block-aligned */
     uint8_t *block;            /* scratch, STORE_BLOCK_BYTES, block-aligned */
+    bool skip_zeroing;         /* allocated is enough: commits will be large */
     const _Atomic bool *hurry; /* may be NULL. Set: stop zeroing and hand over what is allocated */
 };
 

@@ -1,6 +1,6 @@
 /*
- * test_auth: promises of the token file and of its judge. Texts end at a guard page, so that reading
- * a byte too many traps.
+ * test_auth: promises of the token file and of its judge. Texts end at a guard page, so that
+ * reading a byte too many traps.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -278,9 +278,9 @@ static void the_field_is_judged_as_the_three_texts_say(void **state)
     (void)state;
     assert_int_equal(parse("one t0ken ingest\n"), 0);
     assert_int_equal(ask("", AUTH_INGEST), AUTH_MISSING);
-    const char *bad_forms[] = {"Bearer",        "Bearer ",    "Basic dXNlcjpw", "t0ken",
-                               "Bearert0ken",   "Bearer a b", "Bearer t\xc3\xb6", "Bearer t0ken,",
-                               "Token t0ken",   "B",          "Bearer t0ken x"};
+    const char *bad_forms[] = {"Bearer",      "Bearer ",    "Basic dXNlcjpw",   "t0ken",
+                               "Bearert0ken", "Bearer a b", "Bearer t\xc3\xb6", "Bearer t0ken,",
+                               "Token t0ken", "B",          "Bearer t0ken x"};
     for (size_t i = 0; i < ARRAY_COUNT(bad_forms); i++) {
         enum auth_verdict verdict = ask(bad_forms[i], AUTH_INGEST);
         bool is_unknown = strcmp(bad_forms[i], "Bearer t0ken,") == 0;

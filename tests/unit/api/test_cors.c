@@ -48,8 +48,13 @@ static void a_list_names_the_origin_that_asks_and_no_other(void **state)
     expect_lines("https://a.example:8443",
                  "Access-Control-Allow-Origin: https://a.example:8443\r\nVary: Origin\r\n", true);
     expect_lines("http://b.example", "Access-Control-Allow-Origin: http://b.example\r\n", true);
-    const char *others[] = {"https://a.example", "http://b.example.evil", "http://b.exampl",
-                            "https://b.example", "null", "", "http://b.example/"};
+    const char *others[] = {"https://a.example",
+                            "http://b.example.evil",
+                            "http://b.exampl",
+                            "https://b.example",
+                            "null",
+                            "",
+                            "http://b.example/"};
     for (size_t i = 0; i < ARRAY_COUNT(others); i++) {
         expect_lines(others[i], "Allow-Origin", false);
         expect_lines(others[i], "Vary: Origin\r\n", true);
@@ -77,10 +82,10 @@ static void the_same_origin_has_the_same_pointer(void **state)
 static void what_is_no_origin_is_named(void **state)
 {
     (void)state;
-    const char *bad[] = {"a.example",  "http://",       "://a",         "http://a/",
-                         "http://a/b", "http://u@a",    "http://a?b",   "null",
-                         "http://*.a", "*,http://a",    "http://a b",   "http://a\r\nX: y",
-                         "http:/a",    "http://a://b",  "http://a,oops"};
+    const char *bad[] = {"a.example",  "http://",      "://a",         "http://a/",
+                         "http://a/b", "http://u@a",   "http://a?b",   "null",
+                         "http://*.a", "*,http://a",   "http://a b",   "http://a\r\nX: y",
+                         "http:/a",    "http://a://b", "http://a,oops"};
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
         problems.count = 0;
         assert_int_equal(cors_init(&cors, bad[i], &problems), -EINVAL);

@@ -150,7 +150,9 @@ static void a_changed_limit_holds_at_once(void **state)
     assert_int_equal(allowed, 60 + 590);
     assert_int_equal(allowed_of(1, 1000, 59500, 1000), 350);
     assert_false(take(1, 5, 59600).is_allowed);
-    assert_int_equal(allowed_of(1, 5, 125000, 10), 5);
+    assert_int_equal(allowed_of(1, 1000, 60100, 1000), 60); /* the first 60 are over */
+    assert_int_equal(allowed_of(1, 1000, 119500, 1000), 940);
+    assert_int_equal(allowed_of(1, 5, 179500, 10), 5);
 }
 
 /* ---- the model: every allowed request, by its millisecond ---- */

@@ -184,8 +184,7 @@ static void life_start(struct life *life)
     if (life_open(life) < 0) {
         if (life->faulty.failed == NULL || strlen(life->fx.err.text) < 20) {
             fail_msg("start: failed call %s: text '%s'",
-                     life->faulty.failed == NULL ? "none" : life->faulty.failed,
-                     life->fx.err.text);
+                     life->faulty.failed == NULL ? "none" : life->faulty.failed, life->fx.err.text);
         }
         assert_int_equal(life_open(life), 0);
     }

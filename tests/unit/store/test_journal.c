@@ -240,6 +240,17 @@ static void batch_behind_a_hole_is_written_again_too(void **state)
     expect_both_again(bench);
 }
 
+static void batch_that_landed_before_the_hole_showed_is_written_again_too(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_open();
+    (void)bench_put(bench, 2);
+    (void)bench_put(bench, 1);
+    bench_complete(bench, 1, true);
+    bench_complete(bench, 0, false);
+    expect_both_again(bench);
+}
+
 static void nothing_is_acknowledged_from_a_segment_that_failed(void **state)
 {
     (void)state;
@@ -256,6 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_in_flight_is_not_called_durable),
         cmocka_unit_test(batch_behind_a_hole_is_written_again_too),
+        cmocka_unit_test(batch_that_landed_before_the_hole_showed_is_written_again_too),
         cmocka_unit_test(nothing_is_acknowledged_from_a_segment_that_failed),
         cmocka_unit_test(failed_write_goes_to_a_fresh_segment_and_nobody_notices),
         cmocka_unit_test(second_failure_is_told_and_lsns_are_used_again),

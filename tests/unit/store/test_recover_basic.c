@@ -232,6 +232,7 @@ static void damaged_bytes_are_kept_once_and_named(void **state)
     for (int start = 0; start < 3; start++) {
         open_store(&fx);
         assert_non_null(strstr(fx.report.text, name));
+        assert_null(strstr(fx.report.text, "not kept"));
         assert_int_equal(fx.report.corrupt_batches, 1);
         assert_int_equal(count_quarantine(&fx), 1);
         assert_int_equal(read_file(&fx, name, kept, sizeof kept, 0), sizeof damaged);
@@ -284,6 +285,49 @@ static void refusing_start_changes_nothing(void **state)
     assert_int_equal(count_quarantine(&fx), 0);
     fx.store = NULL;
     fx_end(&fx);
+}
+
+static void whole_batch_behind_a_torn_one_stays_outside_though_damage_precedes_both(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    struct log_fixture log;
+    fx_by_hand(&fx, &log);
+    uint8_t garbage[16];
+    memset(garbage, 0x5a, sizeof garbage);
+    log_fixture_segment(&log);
+    log_fixture_batch(&log, 1);
+    log_fixture_batch(&log, 1); /* acknowledged: LSN 2 */
+    uint64_t damaged = log.batch_offset;
+    log_fixture_batch(&log, 2); /* torn */
+    log_fixture_poke(&log, log.batch_offset + 8, garbage, sizeof garbage);
+    log_fixture_batch_durable(&log, 2, 2); /* whole, in flight with the torn one */
+    log_fixture_poke(&log, damaged + BATCH_HEADER_BYTES + 8, garbage, sizeof garbage);
+    open_store(&fx);
+    assert_int_equal(fx.report.last_lsn, 2);
+    assert_int_equal(fx.report.corrupt_lsn_count, 1);
+    assert_int_equal(fx.report.corrupt_batches, 1);
+    fx_put(&fx, 0, 4);
+    fx_step(&fx, 10);
+    assert_int_equal(fx.last_durable.first_lsn, 3);
+    fx_stop(&fx);
+    struct reader *reader = NULL;
+    struct reader_record record;
+    assert_int_equal(reader_open(&reader, sim_disk_io(fx.disk), 1, &fx.err), 0);
+    assert_int_equal(reader_next(reader, &record, &fx.err), 1);
+    assert_int_equal(reader_next(reader, &record, &fx.err), ERR_CORRUPT);
+    for (uint64_t lsn = 3; lsn <= 6; lsn++) {
+        assert_int_equal(reader_next(reader, &record, &fx.err), 1);
+        assert_int_equal(record.lsn, lsn);
+        assert_int_equal(record.segment_id, 2);
+    }
+    assert_int_equal(reader_next(reader, &record, &fx.err), 0);
+    reader_close(reader);
+    open_store(&fx); /* and the next start sees the same */
+    assert_int_equal(fx.report.last_lsn, 6);
+    assert_int_equal(fx.report.corrupt_lsn_count, 1);
+    store_close(fx.store);
+    log_fixture_close(&log);
 }
 
 static void unreadable_tail_is_damage_not_a_torn_tail(void **state)
@@ -422,9 +466,9 @@ static void old_segments_are_read_for_their_keys_only(void **state)
     last_lsn = old.report.last_lsn;
     assert_int_equal(old.report.keys_rebuilt, 1);
     /* A damage in the plain segment 2 tells whether it was read. */
-    assert_int_equal(sim_disk_corrupt(old.fx.disk, "log/0000000000000002.seg",
-                                      STORE_BLOCK_BYTES + 1024, 512),
-                     0);
+    assert_int_equal(
+        sim_disk_corrupt(old.fx.disk, "log/0000000000000002.seg", STORE_BLOCK_BYTES + 1024, 512),
+        0);
     old_log_recover(&old, MIB(64), 3600 * NS_S);
     assert_true(old.report.corrupt_batches > 0);
     old_log_recover(&old, 0, 3600 * NS_S);
@@ -449,6 +493,7 @@ int main(void)
         cmocka_unit_test(damaged_bytes_are_kept_once_and_named),
         cmocka_unit_test(no_room_for_the_copy_does_not_stop_the_start),
         cmocka_unit_test(refusing_start_changes_nothing),
+        cmocka_unit_test(whole_batch_behind_a_torn_one_stays_outside_though_damage_precedes_both),
         cmocka_unit_test(unreadable_tail_is_damage_not_a_torn_tail),
         cmocka_unit_test(unreadable_segment_is_set_aside_and_not_removed),
         cmocka_unit_test(segment_without_header_and_first_batch_keeps_the_rest),

@@ -323,7 +323,7 @@ static unsigned fill_acks(struct fixture *fx, struct request *repeat)
     memset(errors, 'e', sizeof errors - 1);
     *repeat = (struct request){.records = 1, .receipt = "k", .digest = 1, .errors = errors};
     unsigned sent = 0;
-    for (unsigned i = 0; i < 60; i++) {
+    for (unsigned i = 0; i < 90; i++) {
         sent += fx_submit(fx, repeat);
         (void)slept_ns(fx, 4);
     }

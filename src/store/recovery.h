@@ -1,0 +1,77 @@
+/*
+ * recovery: what recover.c and recover_walk.c share: the state of one recovery, and how segment
+ * files are found and read. Private to those two. Main thread, before any other runs.
+ *
+ * One whole segment at a time is in memory, zeroes where it cannot be read, so that every question
+ * about it (what comes later, what is the last byte that is not zero) is a look at memory. A file
+ * that cannot be opened, measured or listed fails the start; one that cannot be read does not: the
+ * walk decides what that means.
+ */
+#ifndef STORE_RECOVERY_H
+#define STORE_RECOVERY_H
+
+#include "store/recover.h"
+
+#define RECOVERY_HISTORY 4u /* a later segment may repeat STORE_WRITES_IN_FLIGHT_MAX batches */
+
+/* One segment file, as its first two blocks show it. */
+struct found {
+    uint64_t id;
+    uint64_t bytes;
+    struct segment_header header;
+    struct batch_header first;
+    bool has_header; /* decoded, or put together from the first batch */
+    bool is_header_damaged;
+    bool has_first;
+    bool must_walk;
+};
+
+/* Where the log stands after a batch. */
+struct point {
+    uint64_t seq;
+    uint64_t lsn;
+    uint64_t keyed_lsn;
+    uint32_t crc;
+    bool is_crc_known; /* false behind a gap: the next batch's previous_crc proves nothing */
+};
+
+struct recovery {
+    const struct recover_options *options;
+    struct file_io *io;
+    struct recovery_report *report;
+    struct found *found;
+    size_t found_count;
+    size_t found_capacity;
+    uint8_t *buffer; /* one whole segment, zeroes where it cannot be read */
+    uint64_t buffer_bytes;
+    bool has_read_error;
+    uint64_t unreadable_at; /* the first block that cannot be read */
+    int64_t now_ns;
+    bool is_started; /* point is known */
+    struct point point;
+    struct point history[RECOVERY_HISTORY];
+    uint64_t history_count;
+    uint64_t durable_lsn; /* D so far */
+    bool is_tail_damaged; /* the last used segment ends in corruption: not appended to */
+    uint64_t end;         /* in the segment walked last */
+};
+
+/* One line per finding for the report; what does not fit is counted all the same. */
+void recovery_tell(struct recovery *recovery, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Removes what an interrupted preparation left; lists and sorts the segments. */
+int recovery_list(struct recovery *recovery, struct err *err) MUST_USE;
+/* Looks at the first two blocks of every listed segment, and maps the buffer for the largest. */
+int recovery_probe(struct recovery *recovery, struct recovered *recovered,
+                   struct err *err) MUST_USE;
+/* The whole segment into the buffer, synced before, so that nothing that is seen can vanish. */
+int recovery_load(struct recovery *recovery, struct found *found, struct err *err) MUST_USE;
+
+/* Of the loaded segment: a valid header of this use of the file at offset. Pure. */
+bool recovery_header_at(const struct recovery *recovery, const struct found *found, uint64_t offset,
+                        struct batch_header *header);
+/* Of the loaded segment: some batch in it has a valid header, so it belongs to the log. Pure. */
+bool recovery_has_any_batch(const struct recovery *recovery, const struct found *found);
+bool recovery_is_zero(const uint8_t *data, uint64_t bytes);
+
+#endif
