@@ -303,6 +303,13 @@ static void whole_batch_behind_a_torn_one_stays_outside_though_damage_precedes_b
     log_fixture_poke(&log, log.batch_offset + 8, garbage, sizeof garbage);
     log_fixture_batch_durable(&log, 2, 2); /* whole, in flight with the torn one */
     log_fixture_poke(&log, damaged + BATCH_HEADER_BYTES + 8, garbage, sizeof garbage);
+    struct reader *reader = NULL;
+    struct reader_record record;
+    assert_int_equal(reader_open(&reader, sim_disk_io(fx.disk), 1, &fx.err), 0);
+    assert_int_equal(reader_next(reader, &record, &fx.err), 1);
+    assert_int_equal(reader_next(reader, &record, &fx.err), ERR_CORRUPT);
+    assert_int_equal(reader_next(reader, &record, &fx.err), 0);
+    reader_close(reader);
     open_store(&fx);
     assert_int_equal(fx.report.last_lsn, 2);
     assert_int_equal(fx.report.corrupt_lsn_count, 1);
@@ -311,8 +318,6 @@ static void whole_batch_behind_a_torn_one_stays_outside_though_damage_precedes_b
     fx_step(&fx, 10);
     assert_int_equal(fx.last_durable.first_lsn, 3);
     fx_stop(&fx);
-    struct reader *reader = NULL;
-    struct reader_record record;
     assert_int_equal(reader_open(&reader, sim_disk_io(fx.disk), 1, &fx.err), 0);
     assert_int_equal(reader_next(reader, &record, &fx.err), 1);
     assert_int_equal(reader_next(reader, &record, &fx.err), ERR_CORRUPT);
