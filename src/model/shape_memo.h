@@ -70,8 +70,12 @@ bool shape_memo_learn(struct shape_memo *memo, uint32_t n, const struct shape_me
  * where the memo ends takes nothing away. */
 static inline bool shape_memo_departs(struct shape_memo *memo, uint32_t taken)
 {
-    memo->departures++;
-    return taken == memo->count || memo->departures > SHAPE_DEPARTURES_MAX;
+    if (taken == memo->count) {
+        return true;
+    }
+    bool is_enough = memo->departures == SHAPE_DEPARTURES_MAX;
+    memo->departures = is_enough ? 0 : memo->departures + 1;
+    return is_enough;
 }
 
 /* The key of a piece that was met, in the body that data is. */

@@ -10,13 +10,14 @@
  * once everything before them is on stable storage.
  *
  * Failure modes:
- *   segment full      roll to the next prepared segment, only when nothing is in flight: a
- * segment's first header therefore witnesses everything before it no segment yet    -EAGAIN: the
- * keeper is asked and wakes the writer write failed      nothing more goes to that segment; once
- * its other write is back, it is sealed and every batch that was not yet acknowledged is written
- * again to the next segment under the same batch_seq failed twice      every batch not acknowledged
- * is ABANDONED, LSNs and batch_seq go back to the durable prefix; the segment is sealed and the
- * next attempt waits (doubling from 1 s to 60 s)
+ *  - Segment full: roll to the next prepared segment, only when nothing is in flight: a segment's
+ *    first header therefore witnesses everything before it.
+ *  - No segment yet: -EAGAIN; the keeper is asked and wakes the writer.
+ *  - Write failed: nothing more goes to that segment and nothing more is acknowledged from it. Once
+ *    its other write is back, it is sealed, and every batch that was not yet durable is written
+ *    again to the next segment under the same batch_seq.
+ *  - Failed twice: every batch not acknowledged is ABANDONED, LSNs and batch_seq go back to the
+ *    durable prefix; the segment is sealed and the next attempt waits (doubling from 1 s to 64 s).
  */
 #ifndef STORE_JOURNAL_H
 #define STORE_JOURNAL_H

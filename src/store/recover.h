@@ -4,13 +4,21 @@
  *
  * Segments are walked in the order of their ids. The last RECOVER_WALK_BYTES, and every older
  * segment that may hold keys younger than the TTL, are read and checked in full; of the rest only
- * headers are read (`sluice verify` reads everything). invalid at or below D     corruption:
- * counted and reported, left where it is, the walk goes on behind it invalid above D           the
- * end. In the last segment everything behind it is zeroed and synced before the first append; in an
- *                             earlier one (sealed after an I/O error) it is simply not part of the
- * log same batch_seq again      in a later segment: the later one wins empty last segments spares:
- * kept when all zero, else removed (a torn first batch) Fails only when the disk cannot be listed
- * or read at all, on a newer format, or on corruption with ON_CORRUPTION_REFUSE.
+ * headers are read (`sluice verify` reads everything).
+ *
+ *  - Invalid at or below D: corruption. Counted and reported, left where it is, the damaged bytes
+ *    copied once to quarantine/<segment>-<offset>.bin; the walk goes on behind it.
+ *  - Invalid above D: the end. In the last segment everything behind it is zeroed and synced before
+ *    the first append; in an earlier one (sealed after an I/O error) it is simply not part of the
+ *    log. A whole batch behind a torn one is torn off with it.
+ *  - A block that cannot be read where a batch should be: counted as corruption, also above D,
+ *    because no crash leaves one. That file is never written or removed.
+ *  - The same batch_seq again in a later segment: the later one wins.
+ *  - Last segments without a batch: spares. Kept when all zero, removed after a torn first batch,
+ *    set aside (.bad) when they cannot be read.
+ *
+ * Fails only when a file cannot be listed, opened or measured, on a newer format, or on corruption
+ * with ON_CORRUPTION_REFUSE, which leaves everything as it is.
  */
 #ifndef STORE_RECOVER_H
 #define STORE_RECOVER_H

@@ -324,7 +324,7 @@ bool store_is_finished(const struct store *store)
 void store_close(struct store *store)
 {
     if (store->is_started) {
-        store_stop(store);
+        writer_stop_unheard(&store->writer); /* the rings go with us: nobody may be reading */
         agent_join(&store->writer_agent);
         agent_join(&store->keeper_agent);
     }

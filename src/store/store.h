@@ -104,10 +104,12 @@ int store_open(struct store **store, const struct store_options *options, struct
 struct store_port *store_port(struct store *store, unsigned shard_index);
 int store_start(struct store *store, struct err *err) MUST_USE;
 /* Any thread. Asks the writer to make everything submitted so far durable, write a closing mark and finish. The shards must
- * have published their last frame. Returns at once; store_is_finished tells. */
+ * have published their last frame, and must go on reading their acks until then: the writer does not finish with answers that
+ * have no room. Returns at once; store_is_finished tells. */
 void store_stop(struct store *store);
 bool store_is_finished(const struct store *store);
-/* Joins the threads, closes files and the lock, frees everything. */
+/* Stops when nobody has yet (everything submitted is made durable, acks without room are dropped: no shard uses its port any
+ * more), joins the threads, closes files and the lock, frees everything. */
 void store_close(struct store *store);
 
 const struct store_status *store_status(const struct store *store);

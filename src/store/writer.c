@@ -97,6 +97,19 @@ void writer_stop(struct writer *writer)
     (void)park_wake(writer->park, true);
 }
 
+void writer_stop_unheard(struct writer *writer)
+{
+    /* relaxed: orders nothing, only ends waiting for room; the writer sees it within a sleep. */
+    atomic_store_explicit(&writer->is_unheard, true, memory_order_relaxed);
+    writer_stop(writer);
+}
+
+static bool is_unheard(const struct writer *writer)
+{
+    /* relaxed: as in writer_stop_unheard. */
+    return atomic_load_explicit(&writer->is_unheard, memory_order_relaxed);
+}
+
 static bool is_stopping(const struct writer *writer)
 {
     /* A22: pairs with R22 in writer_stop. */
@@ -107,12 +120,12 @@ static bool is_stopping(const struct writer *writer)
  * ------------------------------------------------------------------------------------------------------------
  */
 
-static bool send_ack(struct writer_shard *shard, enum ack_type type, const void *ack,
-                     uint64_t bytes)
+static bool send_ack(const struct writer *writer, struct writer_shard *shard, enum ack_type type,
+                     const void *ack, uint64_t bytes)
 {
     uint8_t *to = spsc_claim(&shard->port->acks, bytes);
     if (to == NULL) {
-        return false; /* told on in a later pass */
+        return is_unheard(writer); /* else told on in a later pass */
     }
     memcpy(to, ack, bytes);
     (void)spsc_commit(&shard->port->acks, type, bytes);
@@ -135,7 +148,7 @@ static bool tell_outcomes(struct writer *writer, struct batch *batch)
         struct writer_shard *shard = &writer->shards[head.shard];
         /* A request that failed has no outcome. */
         if (batch->state == BATCH_WRITTEN &&
-            !send_ack(shard, ACK_OUTCOME, from + sizeof head, head.bytes)) {
+            !send_ack(writer, shard, ACK_OUTCOME, from + sizeof head, head.bytes)) {
             return false;
         }
         pay(shard, ack_frame_bytes(head.bytes));
@@ -152,8 +165,8 @@ static bool tell_runs(struct writer *writer, struct batch *batch)
         struct ack_durable durable = {.end = run->end, .first_lsn = run->first_lsn};
         struct ack_failed failed = {.end = run->end, .cause = batch->cause};
         bool is_durable = batch->state == BATCH_WRITTEN;
-        bool is_sent = is_durable ? send_ack(shard, ACK_DURABLE, &durable, sizeof durable)
-                                  : send_ack(shard, ACK_FAILED, &failed, sizeof failed);
+        bool is_sent = is_durable ? send_ack(writer, shard, ACK_DURABLE, &durable, sizeof durable)
+                                  : send_ack(writer, shard, ACK_FAILED, &failed, sizeof failed);
         if (!is_sent) {
             return false;
         }
@@ -239,10 +252,11 @@ static void writer_publish(struct writer *writer, uint64_t now_ns)
 
 /* Half of the ring: an empty ring may skip up to its other half to start again at its beginning
  * (spsc.h). */
-static bool has_ack_room(struct writer_shard *shard, uint64_t bytes)
+static bool has_ack_room(const struct writer *writer, struct writer_shard *shard, uint64_t bytes)
 {
     struct spsc *acks = &shard->port->acks;
-    return spsc_used_bytes(acks) + shard->owed_bytes + bytes <= acks->capacity / 2;
+    return is_unheard(writer) ||
+           spsc_used_bytes(acks) + shard->owed_bytes + bytes <= acks->capacity / 2;
 }
 
 static bool opens_run(const struct batch *batch, unsigned index)
@@ -259,14 +273,14 @@ static bool fits(struct writer *writer, const struct batch *batch, unsigned inde
         return false;
     }
     if (opens_run(batch, index) &&
-        (!batch_has_run_room(batch) || !has_ack_room(shard, ACK_BYTES))) {
+        (!batch_has_run_room(batch) || !has_ack_room(writer, shard, ACK_BYTES))) {
         return false;
     }
     if ((header->flags & SUBMIT_KEYED) == 0) {
         return true;
     }
     uint64_t outcome_max = ack_frame_bytes(sizeof(struct ack_outcome) + OUTCOME_ERRORS_BYTES_MAX);
-    return batch_has_outcome_room(batch) && has_ack_room(shard, ACK_BYTES + outcome_max);
+    return batch_has_outcome_room(batch) && has_ack_room(writer, shard, ACK_BYTES + outcome_max);
 }
 
 static void drain_keyed(struct writer *writer, struct batch *batch, unsigned index,
@@ -295,7 +309,7 @@ static void drain_keyed(struct writer *writer, struct batch *batch, unsigned ind
 static bool refuse_oversized(struct writer *writer, struct batch *batch, unsigned index,
                              const struct spsc_frame *frame)
 {
-    if (!batch_is_empty(batch) || !has_ack_room(&writer->shards[index], ACK_BYTES)) {
+    if (!batch_is_empty(batch) || !has_ack_room(writer, &writer->shards[index], ACK_BYTES)) {
         return false;
     }
     batch_run_extend(batch, index, frame->end, writer->next_lsn);
@@ -420,7 +434,7 @@ static void refuse_shard(struct writer *writer, struct writer_shard *shard)
 {
     const struct spsc_frame *frame =
         shard->held != NULL ? shard->held : spsc_take(&shard->port->submit);
-    if (!has_ack_room(shard, ACK_BYTES)) {
+    if (!has_ack_room(writer, shard, ACK_BYTES)) {
         shard->held = frame; /* so that the writer sleeps until the shard has read its acks */
         return;
     }
@@ -431,7 +445,7 @@ static void refuse_shard(struct writer *writer, struct writer_shard *shard)
     }
     spsc_release(&shard->port->submit);
     if (failed.end != 0) {
-        bool is_sent = send_ack(shard, ACK_FAILED, &failed, sizeof failed);
+        bool is_sent = send_ack(writer, shard, ACK_FAILED, &failed, sizeof failed);
         ASSERT(is_sent);
     }
 }

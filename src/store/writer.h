@@ -59,6 +59,7 @@ struct writer {
     uint8_t *scratch;               /* KEYED_SCRATCH_BYTES */
     uint64_t rate_window_at_ns;
     uint64_t rate_window_bytes;
+    _Atomic bool is_unheard; /* the shards are gone: acks have no reader */
     _Atomic bool
         stop; /* R22: everything published before it is drained; pairs with A22 in writer_duty */
 };
@@ -87,5 +88,7 @@ void writer_close(struct writer *writer);
 int writer_duty(void *writer);
 /* Any thread. */
 void writer_stop(struct writer *writer);
+/* Any thread. Nobody reads acks any more: what has no room is dropped, so that a stop can end. */
+void writer_stop_unheard(struct writer *writer);
 
 #endif

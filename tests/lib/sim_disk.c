@@ -944,7 +944,9 @@ static void flight_land(struct sim_disk *disk, struct flight *flight)
         write->result = -EIO; /* the crash has decided its sectors already */
     } else if (write_fails(disk, write->file, write->bytes, write->offset)) {
         inode_put_failed(disk, inode, write->data, write->offset, write->bytes);
-        write->result = -EIO;
+        /* Some devices say how far they came. Nothing of it may be trusted. */
+        bool is_short = sim_random_chance(&disk->random, 250);
+        write->result = is_short ? (int64_t)(write->bytes - STORE_BLOCK_BYTES) : -EIO;
     } else {
         inode_put(disk, inode, write->data, write->offset, write->bytes, true);
         write->result = (int64_t)write->bytes;

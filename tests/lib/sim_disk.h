@@ -12,8 +12,8 @@
  *  - Lengths and extents without a sync may be lost. Creates, renames and unlinks without a sync of
  * their directory may each be lost on their own (a rename is atomic: the old state or the new).
  *  - Writes fail with EIO: the next one, all from now on, or those that touch a range of one file;
- * a failed write leaves any mix of sectors. A failed sync drops what it could not write and later
- * syncs succeed, as Linux does.
+ * a failed write leaves any mix of sectors, and may come back short instead. A failed sync drops
+ * what it could not write and later syncs succeed, as Linux does.
  *  - Reads of a range of one file fail with EIO.
  *  - The file system fills up: ENOSPC for allocate and for writes to holes, never for blocks that
  * are there already.

@@ -5,13 +5,15 @@
  * the disk fills, the store stops in order, comes back. After every start the log is read and held
  * against what was promised:
  *
- *   acknowledged   there exactly once, byte for byte, at the LSN that the acknowledgement named,
- * for ever lost, refused  there or not, but whole and at most once; what the first start after it
- * decides stays decided all            LSNs dense, requests in one piece, in the order of their
- * shard, nothing that nobody sent keyed          a key is in the log at most once; a repeat is
- * answered with the first answer answers        exactly one for each request, unless the power went
- *   start          always succeeds; verify finds no fault; damage of durable bytes is reported and
- * costs one batch only
+ *  - acknowledged: there exactly once, byte for byte, at the LSN that the acknowledgement named,
+ *    for ever;
+ *  - lost, refused: there or not, but whole and at most once; what the first start after it decides
+ *    stays decided;
+ *  - all: LSNs dense, requests in one piece, in the order of their shard, nothing nobody sent;
+ *  - keyed: a key is in the log at most once; a repeat is answered with the first answer;
+ *  - answers: exactly one for each request, unless the power went;
+ *  - start: always succeeds; verify finds no fault; damage of durable bytes is reported and costs
+ *    one batch only.
  *
  * sim_store --seeds N [--first S] [--verbose] [--break writes|sync|dir]
  * --break makes the disk lie: then seeds must fail, or the oracle is blind (exit 1 is what one

@@ -113,6 +113,23 @@ static void a_full_memo_learns_nothing_more(void **state)
     assert_int_equal(memo.count, SHAPE_PIECES_MAX);
 }
 
+static void a_shape_that_comes_by_turns_with_another_is_kept(void **state)
+{
+    (void)state;
+    memset(&memo, 0, sizeof memo);
+    assert_true(shape_memo_departs(&memo, 0));
+    assert_true(learn(0, "{\"level\":\"", FIELD_LEVEL));
+    assert_true(learn(1, ",\"x\":", FIELD_UNKNOWN));
+    assert_true(shape_memo_departs(&memo, 2));
+    /* Each time it takes as many in a row again. */
+    for (uint32_t times = 0; times < 3; times++) {
+        for (uint32_t n = 0; n < SHAPE_DEPARTURES_MAX; n++) {
+            assert_false(shape_memo_departs(&memo, 1));
+        }
+        assert_true(shape_memo_departs(&memo, 1));
+    }
+}
+
 static void the_key_of_a_piece_is_where_it_was_met(void **state)
 {
     (void)state;
@@ -132,6 +149,7 @@ int main(void)
         cmocka_unit_test(what_could_mean_something_else_elsewhere_is_not_learned),
         cmocka_unit_test(a_piece_learned_again_ends_the_memo),
         cmocka_unit_test(a_full_memo_learns_nothing_more),
+        cmocka_unit_test(a_shape_that_comes_by_turns_with_another_is_kept),
         cmocka_unit_test(the_key_of_a_piece_is_where_it_was_met),
     };
     return cmocka_run_group_tests(tests, fixture_open, NULL);

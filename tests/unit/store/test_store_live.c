@@ -331,6 +331,56 @@ static void two_shards_are_answered_and_everything_is_in_the_log(void **state)
     }
 }
 
+/* Shards that were ended by force: their acks ring fills up and nobody reads it. */
+static void close_ends_though_nobody_reads_acks(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct recovery_report report;
+    for (unsigned i = 0; i < SHARDS; i++) {
+        assert_int_equal(park_init(&shards[i].park, &err), 0);
+    }
+    struct store *store = open_store(&report);
+    struct live_shard *shard = &shards[0];
+    static char errors[16000];
+    memset(errors, 'e', sizeof errors);
+    struct receipt receipt = {
+        .key = SLICE_LITERAL("k"), .accepted = 1, .errors = {(uint8_t *)errors, sizeof errors}};
+    static uint8_t meta[RECORD_META_BYTES_MAX];
+    struct record record = {.kind = RECORD_LOG,
+                            .meta = {meta, meta_receipt_encode(meta, &receipt)}};
+    uint64_t deadline_ns = clock_mono_ns() + 3 * NS_S;
+    unsigned count = 0;
+    while (count < 80 && clock_mono_ns() < deadline_ns) {
+        uint8_t *to = spsc_claim(&shard->port->submit, KIB(20));
+        if (to == NULL) {
+            if (count > 33 && spsc_pending_bytes(&shard->port->submit) > KIB(32)) {
+                break; /* the writer takes no more: no room for answers */
+            }
+            (void)usleep(1000);
+            continue;
+        }
+        struct submit_header header = {
+            .record_count = 1, .kinds = 1u << RECORD_LOG, .flags = SUBMIT_KEYED};
+        header.records_bytes = (uint32_t)record_encode(to + sizeof header, &record);
+        memcpy(to, &header, sizeof header);
+        (void)spsc_commit(&shard->port->submit, SUBMIT_REQUEST,
+                          sizeof header + header.records_bytes);
+        (void)spsc_publish(&shard->port->submit);
+        (void)park_wake(shard->port->writer_park, false);
+        count++;
+    }
+    store_stop(store);
+    (void)usleep(100000);
+    assert_false(store_is_finished(store)); /* it waits for the shard */
+    (void)alarm(30);                        /* a close that never ends must not hang the tests */
+    store_close(store);
+    (void)alarm(0);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        park_close(&shards[i].park);
+    }
+}
+
 static void close_without_stop_ends_all_the_same(void **state)
 {
     (void)state;
@@ -369,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(two_shards_are_answered_and_everything_is_in_the_log,
                                         make_dir, drop_dir),
+        cmocka_unit_test_setup_teardown(close_ends_though_nobody_reads_acks, make_dir, drop_dir),
         cmocka_unit_test_setup_teardown(close_without_stop_ends_all_the_same, make_dir, drop_dir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

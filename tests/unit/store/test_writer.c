@@ -356,10 +356,13 @@ static void refusing_a_shard_that_reads_no_acks_sleeps(void **state)
     fx_init(&fx, 17);
     struct request repeat;
     (void)fill_acks(&fx, &repeat);
-    (void)store_step_keeper(fx.store); /* a spare for the second try */
-    sim_disk_fail_all_writes(fx.disk, true);
-    fx_put(&fx, 1, 1); /* its failure makes the store read-only */
-    (void)slept_ns(&fx, 30);
+    sim_disk_set_capacity(fx.disk, sim_disk_used_bytes(fx.disk));
+    struct request bulk = {.shard = 1, .records = 1, .payload_bytes = 15000};
+    for (int i = 0; i < 100 && fx_state(&fx) != STORE_READ_ONLY; i++) {
+        (void)fx_submit(&fx, &bulk); /* the other shard uses up the segment */
+        (void)slept_ns(&fx, 2);
+        (void)store_step_keeper(fx.store);
+    }
     assert_int_equal(fx_state(&fx), STORE_READ_ONLY);
     struct request plain = {.records = 1};
     for (unsigned i = 0; i < 2000; i++) { /* each refused by a pass of its own */
