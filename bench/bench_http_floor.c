@@ -102,7 +102,7 @@ int main(int argc, char **argv)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     while (!is_stopping && clock_mono_ns() < end_ns) {
-        if (server_poll(server, 100 * NS_MS) < 0) {
+        if (server_poll(server, 100 * NS_MS, false) < 0) {
             break;
         }
         server_tick(server, clock_mono_ns());

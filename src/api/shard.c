@@ -198,7 +198,7 @@ int shard_duty(void *context)
 {
     struct shard *shard = context;
     uint64_t wait_ns = shard_prepare_wait(shard);
-    int result = server_poll(shard->server, wait_ns);
+    int result = server_poll(shard->server, wait_ns, !pending_is_empty(&shard->pending));
     park_cancel(&shard->park);
     if (result < 0) {
         return result;

@@ -58,7 +58,7 @@ struct config {
     uint64_t reserve_bytes;           /* 64M */
     bool refuse_corruption;           /* store.on_corruption = quarantine | refuse */
     uint64_t batch_bytes;             /* store.batch_bytes 1M */
-    uint64_t commit_pause_ns;         /* store.commit_pause 500us (0: off) */
+    uint64_t commit_pause_ns;         /* store.commit_pause 0: off */
     uint64_t spare_segments;          /* store.spare_segments 1 */
     bool allow_volatile;              /* store.allow_volatile false */
     /* dedup.* */

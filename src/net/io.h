@@ -53,6 +53,13 @@ struct io_options {
     uint32_t recv_buffer_bytes; /* of each */
 };
 
+/* How long an event that is here may wait for others (where the kernel can bound that; else not at all). */
+enum io_gathering {
+    IO_GATHER_SENDS = 0, /* only for the sends that leave with this wait */
+    IO_GATHER_SHORT,     /* events are dense */
+    IO_GATHER_LONG,      /* and answers wait for the disk anyway */
+};
+
 struct io_counts {
     uint64_t enters;
     uint64_t cq_overflows;
@@ -79,8 +86,8 @@ void io_shut(struct io *io, struct io_key key, int fd);
 void io_wake(struct io *io, int fd);
 
 /* Submits what is queued and waits at most wait_ns for an event (0: only look), in one system call
- * at most. is_dense: events come so fast that the wait may gather some for up to 50 us. Returns the number of events for io_next, or -errno when the ring is beyond use. */
-int io_poll(struct io *io, uint64_t wait_ns, bool is_dense) MUST_USE;
+ * at most; gathering says how much company the first event may wait for. Returns the number of events for io_next, or -errno when the ring is beyond use. */
+int io_poll(struct io *io, uint64_t wait_ns, enum io_gathering gathering) MUST_USE;
 /* The next event of this pass; false when there is none left. */
 bool io_next(struct io *io, struct io_event *event);
 void io_buffer_give(struct io *io, const struct io_event *event);

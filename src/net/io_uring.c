@@ -77,21 +77,29 @@ static unsigned io_publish_sqes(struct io *io)
 
 /* A wait that ends with the first completion would end at once after every send, because sends complete while they are
  * submitted, and then once per request; gathering saves entries and task switches. Only with a bound on the wait (kernel
- * 6.12), so that nobody waits for company that does not come. */
-#define IO_GATHER_US    50u
-#define IO_GATHER_COUNT 24u
-
-static unsigned io_gather(const struct io *io, struct io_uring_getevents_arg *arg, bool is_dense)
+ * 6.12), so that nobody waits for company that does not come. Measured, L1 with 64 connections: 50 us 7.8, 200 us 6.9 us of CPU
+ * a request; more brings nothing. */
+static unsigned io_gather(const struct io *io, struct io_uring_getevents_arg *arg,
+                          enum io_gathering gathering)
 {
+    static const struct {
+        uint32_t us;
+        uint32_t count;
+    } bounds[] = {
+        [IO_GATHER_SENDS] = {50, 0},
+        [IO_GATHER_SHORT] = {50, 24},
+        [IO_GATHER_LONG] = {200, 64},
+    };
     if (!io->has_min_wait) {
         return 1;
     }
     /* Named pad before 6.12; liburing 2.3's header still says so. */
-    arg->pad = IO_GATHER_US;
-    return 1 + io->sends_queued + (is_dense ? IO_GATHER_COUNT : 0);
+    arg->pad = bounds[gathering].us;
+    return 1 + io->sends_queued + bounds[gathering].count;
 }
 
-static int io_enter(struct io *io, unsigned wait_count, uint64_t wait_ns, bool is_dense)
+static int io_enter(struct io *io, unsigned wait_count, uint64_t wait_ns,
+                    enum io_gathering gathering)
 {
     struct __kernel_timespec limit = {.tv_sec = (long long)(wait_ns / NS_S),
                                       .tv_nsec = (long long)(wait_ns % NS_S)};
@@ -104,7 +112,7 @@ static int io_enter(struct io *io, unsigned wait_count, uint64_t wait_ns, bool i
         flags |= IORING_ENTER_EXT_ARG;
         extra = &arg;
         extra_bytes = sizeof(arg);
-        wait_count = io_gather(io, &arg, is_dense);
+        wait_count = io_gather(io, &arg, gathering);
     }
     io->enters++;
     io->sends_queued = 0;
@@ -123,7 +131,7 @@ static struct io_uring_sqe *io_sqe(struct io *io)
     struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
 
     if (UNLIKELY(sqe == NULL) && io->failed == 0) {
-        io->failed = io_enter(io, 0, 0, false);
+        io->failed = io_enter(io, 0, 0, IO_GATHER_SENDS);
         sqe = io_uring_get_sqe(&io->ring);
         if (sqe == NULL && io->failed == 0) {
             io->failed = -ENOMEM; /* UNTESTED: the kernel has no memory for requests */
@@ -136,7 +144,7 @@ static struct io_uring_sqe *io_sqe(struct io *io)
 static void io_reserve_sqes(struct io *io, unsigned count)
 {
     if (io_uring_sq_space_left(&io->ring) < count && io->failed == 0) {
-        io->failed = io_enter(io, 0, 0, false);
+        io->failed = io_enter(io, 0, 0, IO_GATHER_SENDS);
     }
 }
 
@@ -145,7 +153,7 @@ static unsigned io_ring_flags(const struct io *io)
     return IO_URING_READ_ONCE(*io->ring.sq.kflags);
 }
 
-int io_poll(struct io *io, uint64_t wait_ns, bool is_dense)
+int io_poll(struct io *io, uint64_t wait_ns, enum io_gathering gathering)
 {
     ASSERT(io->left == 0);
     if (io->given > 0) {
@@ -158,7 +166,7 @@ int io_poll(struct io *io, uint64_t wait_ns, bool is_dense)
                         (io_ring_flags(io) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 
     if (io->failed == 0 && (must_wait || has_deferred || io_uring_sq_ready(&io->ring) > 0)) {
-        io->failed = io_enter(io, must_wait ? 1 : 0, wait_ns, is_dense);
+        io->failed = io_enter(io, must_wait ? 1 : 0, wait_ns, gathering);
     }
     if (UNLIKELY(io->failed != 0)) {
         return io->failed;
@@ -506,7 +514,7 @@ static void io_cancel_all(struct io *io)
     io_uring_prep_cancel(sqe, NULL, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
     sqe->user_data = io_user_data(OP_CANCEL, (struct io_key){0, 0});
     for (unsigned round = 0; round < CLOSE_WAIT_ROUNDS; round++) {
-        if (io_poll(io, CLOSE_ROUND_NS, false) < 0) {
+        if (io_poll(io, CLOSE_ROUND_NS, IO_GATHER_SENDS) < 0) {
             return;
         }
         while (io_next(io, &event)) { /* bound: the pass */

@@ -217,13 +217,21 @@ static void server_note_density(struct server *server, uint64_t now_ns, int coun
     server->event_interval_ns = gap == IDLE_INTERVAL_NS ? gap : (server->event_interval_ns * 7 + interval) / 8;
 }
 
-int server_poll(struct server *server, uint64_t wait_ns)
+static enum io_gathering server_gathering(const struct server *server, bool is_patient)
+{
+    if (server->event_interval_ns >= DENSE_INTERVAL_NS) {
+        return IO_GATHER_SENDS;
+    }
+    return is_patient ? IO_GATHER_LONG : IO_GATHER_SHORT;
+}
+
+int server_poll(struct server *server, uint64_t wait_ns, bool is_patient)
 {
     struct io_event event;
 
     ASSERT_ROLE(ROLE_SHARD);
-    bool is_dense = server->event_interval_ns < DENSE_INTERVAL_NS;
-    int count = io_poll(server->io, server_has_work(server) ? 0 : wait_ns, is_dense);
+    int count = io_poll(server->io, server_has_work(server) ? 0 : wait_ns,
+                        server_gathering(server, is_patient));
     if (UNLIKELY(count < 0)) {
         return count;
     }

@@ -113,8 +113,9 @@ void server_close(struct server *server);
 
 /* One pass: submit what is queued, wait at most wait_ns for completions (0: only look), handle them (calling on_request).
  * The caller has done park_prepare and its second look when wait_ns > 0; server_poll drains the park's eventfd.
- * Returns the number of completions, or -errno for a ring that is beyond use. */
-int server_poll(struct server *server, uint64_t wait_ns) MUST_USE;
+ * Returns the number of completions, or -errno for a ring that is beyond use.
+ * is_patient: clients wait for something slower anyway (the disk), so under load events may be gathered for up to 200 us, else 50. */
+int server_poll(struct server *server, uint64_t wait_ns, bool is_patient) MUST_USE;
 /* Timers: closes what is late. Once per pass with the pass's clock. */
 void server_tick(struct server *server, uint64_t now_ns);
 /* ns until server_tick has something to do. */

@@ -332,7 +332,7 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(config->retention_age_ns, 30 * 86400 * NS_S);
     assert_int_equal(config->retention_bytes, 100 * MIB(1024));
     assert_int_equal(config->dedup_ttl_ns, 86400 * NS_S);
-    assert_int_equal(config->commit_pause_ns, 500 * NS_US);
+    assert_int_equal(config->commit_pause_ns, 0);
     assert_float_equal(config->throttle_rate, 0.5, 0);
     assert_int_equal(config->rate_limit_rpm, 60);
     assert_string_equal(config->cors_origins, "*");

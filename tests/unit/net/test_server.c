@@ -174,7 +174,7 @@ static void *app_thread(void *context)
         uint64_t wait_ns = server_wait_ns(app->server, clock_mono_ns());
         wait_ns = wait_ns < 2 * NS_MS ? wait_ns : 2 * NS_MS;
         assert_true(server_poll(app->server,
-                                has_answers || server_has_work(app->server) ? 0 : wait_ns) >= 0);
+                                has_answers || server_has_work(app->server) ? 0 : wait_ns, false) >= 0);
         app_answer_deferred(app);
         server_tick(app->server, clock_mono_ns());
         if (app->is_draining) {
@@ -1379,12 +1379,12 @@ static void park_wake_ends_a_wait(void **state)
         uint64_t start_ns = clock_mono_ns();
         park_prepare(&app->park, PARK_ANY);
         assert_true(park_wake(&app->park, false));
-        assert_int_equal(server_poll(app->server, 5 * NS_S), 1);
+        assert_int_equal(server_poll(app->server, 5 * NS_S, false), 1);
         park_cancel(&app->park);
         assert_true(clock_mono_ns() - start_ns < NS_S);
     }
     uint64_t start_ns = clock_mono_ns();
-    assert_int_equal(server_poll(app->server, 20 * NS_MS), 0);
+    assert_int_equal(server_poll(app->server, 20 * NS_MS, false), 0);
     assert_true(clock_mono_ns() - start_ns >= 19 * NS_MS);
     server_close(app->server);
     park_close(&app->park);
