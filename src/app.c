@@ -21,7 +21,8 @@
 #define POLICIES_KEPT_MAX 256
 
 struct app {
-    struct policy *policies[POLICIES_KEPT_MAX]; /* every one that was ever published: readers may hold any */
+    struct policy
+        *policies[POLICIES_KEPT_MAX]; /* every one that was ever published: readers may hold any */
     unsigned policy_count;
     const struct config_sources *sources;
     struct store *store;
@@ -43,8 +44,9 @@ static const struct config *app_config(const struct app *app)
     return &app->policies[app->policy_count - 1]->config;
 }
 
-/* One core is the writer's (and keeper's, and later the catalog's); with more than three another is left to the forwarder and
- * queries. On two cores that leaves one shard, which measured better than two that fight the writer. */
+/* One core is the writer's (and keeper's, and later the catalog's); with more than three another is
+ * left to the forwarder and queries. On two cores that leaves one shard, which measured better than
+ * two that fight the writer. */
 static unsigned app_shard_count(const struct config *config)
 {
     if (config->shards != 0) {
@@ -55,7 +57,8 @@ static unsigned app_shard_count(const struct config *config)
     return (unsigned)(left < 1 ? 1 : left > SHARDS_MAX ? SHARDS_MAX : left);
 }
 
-/* A request is in the ring whole: twice the largest body holds its records with their headers (format.h: 40 bytes each). */
+/* A request is in the ring whole: twice the largest body holds its records with their headers
+ * (format.h: 40 bytes each). */
 static uint64_t app_ring_bytes(const struct config *config)
 {
     uint64_t least = u64_max(2 * config->max_body, MIB(1));
@@ -82,12 +85,15 @@ static struct store_options app_store_options(const struct config *config, unsig
         .spare_segments = (uint32_t)config->spare_segments,
         .shard_count = shard_count,
         .writer_cpu = config->pin ? (int)(cores - 1) : -1,
-        .on_corruption = config->refuse_corruption ? ON_CORRUPTION_REFUSE : ON_CORRUPTION_QUARANTINE,
+        .on_corruption =
+            config->refuse_corruption ? ON_CORRUPTION_REFUSE : ON_CORRUPTION_QUARANTINE,
         .allow_volatile = config->allow_volatile,
     };
 }
 
-/* ---- start -------------------------------------------------------------------------------------------------------- */
+/* ---- start
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static int app_open_signals(struct app *app, struct err *err)
 {
@@ -96,7 +102,8 @@ static int app_open_signals(struct app *app, struct err *err)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
-    /* Blocked before any thread starts, so that every thread inherits it and only this descriptor sees them. */
+    /* Blocked before any thread starts, so that every thread inherits it and only this descriptor
+     * sees them. */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
@@ -107,11 +114,14 @@ static int app_open_signals(struct app *app, struct err *err)
 static void app_report_recovery(const struct recovery_report *report)
 {
     LOG(LOGLINE_INFO, "recovered",
-        "log of %" PRIu64 " segments up to LSN %" PRIu64 ", %" PRIu64 " torn batches cut, %" PRIu64 " keys, in %" PRIu64 " ms",
-        report->segments, report->last_lsn, report->torn_batches_cut, report->keys_rebuilt, report->duration_ns / NS_MS);
+        "log of %" PRIu64 " segments up to LSN %" PRIu64 ", %" PRIu64 " torn batches cut, %" PRIu64
+        " keys, in %" PRIu64 " ms",
+        report->segments, report->last_lsn, report->torn_batches_cut, report->keys_rebuilt,
+        report->duration_ns / NS_MS);
     if (report->corrupt_batches != 0) {
         LOG(LOGLINE_ERROR, "corruption",
-            "%" PRIu64 " damaged batches (%" PRIu64 " records) were quarantined, the rest is served: %s",
+            "%" PRIu64 " damaged batches (%" PRIu64
+            " records) were quarantined, the rest is served: %s",
             report->corrupt_batches, report->corrupt_lsn_count, report->text);
     } else if (report->text[0] != 0) {
         LOG(LOGLINE_INFO, "recovery_detail", "%s", report->text);
@@ -196,21 +206,25 @@ static void app_say_ready(struct app *app)
     buf_init(&line, text, sizeof text - 1);
     for (unsigned i = 0; i < config->listen_count; i++) {
         const char *colon = strrchr(config->listen[i], ':');
-        size_t host_bytes = colon == NULL ? strlen(config->listen[i]) : (size_t)(colon - config->listen[i]);
+        size_t host_bytes =
+            colon == NULL ? strlen(config->listen[i]) : (size_t)(colon - config->listen[i]);
         buf_printf(&line, "%shttp://%.*s:%u", i == 0 ? "" : " ", (int)host_bytes, config->listen[i],
                    server_port(app->shards[0].server, i));
     }
     text[line.bytes] = 0;
-    LOG(LOGLINE_INFO, "ready", "ready: serving on %s (%u shard%s, data in %s)", text, app->set.count,
-        app->set.count == 1 ? "" : "s", config->data_dir);
+    LOG(LOGLINE_INFO, "ready", "ready: serving on %s (%u shard%s, data in %s)", text,
+        app->set.count, app->set.count == 1 ? "" : "s", config->data_dir);
 }
 
-/* ---- while serving ------------------------------------------------------------------------------------------------ */
+/* ---- while serving
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void app_begin_stop(struct app *app, uint64_t now_ns)
 {
     if (app->stop_deadline_ns != 0) {
-        LOG(LOGLINE_WARNING, "stop_at_once", "second signal: exit without an orderly stop; the next start will recover");
+        LOG(LOGLINE_WARNING, "stop_at_once",
+            "second signal: exit without an orderly stop; the next start will recover");
         logline_drain();
         _exit(1);
     }
@@ -227,14 +241,19 @@ static void app_report_access(const struct policy *policy)
 {
     const struct config *config = &policy->config;
     if (config->auth_enabled) {
-        LOG(LOGLINE_INFO, "auth", "%u bearer token%s accepted%s", policy->auth.count, policy->auth.count == 1 ? " is" : "s are",
-            config->auth_environment_token[0] == 0 ? "" : ", that of TELEMETRY_API_AUTH_TOKEN among them");
+        LOG(LOGLINE_INFO, "auth", "%u bearer token%s accepted%s", policy->auth.count,
+            policy->auth.count == 1 ? " is" : "s are",
+            config->auth_environment_token[0] == 0
+                ? ""
+                : ", that of TELEMETRY_API_AUTH_TOKEN among them");
     }
 }
 
-/* The next generation of what is in force now, with what fresh may change. NULL: nothing is changed, the problems say why. */
-static struct policy *app_make_policy(const struct app *app, const struct config *fresh, struct config_problems *problems,
-                                      struct buf *applied, struct buf *ignored)
+/* The next generation of what is in force now, with what fresh may change. NULL: nothing is
+ * changed, the problems say why. */
+static struct policy *app_make_policy(const struct app *app, const struct config *fresh,
+                                      struct config_problems *problems, struct buf *applied,
+                                      struct buf *ignored)
 {
     struct policy *policy = NULL;
     struct config *next = mem_alloc(sizeof *next);
@@ -277,15 +296,17 @@ static void app_reload_from(struct app *app, struct config *fresh, struct config
     ignored_text[ignored.bytes] = 0;
     app_publish_policy(app, policy);
     logline_set_level((enum logline_level)policy->config.log_level);
-    LOG(LOGLINE_INFO, "reloaded", "generation %" PRIu64 ": changed %s; needs a restart: %s", policy->config.generation,
-        applied.bytes == 0 ? "nothing" : applied_text, ignored.bytes == 0 ? "nothing" : ignored_text);
+    LOG(LOGLINE_INFO, "reloaded", "generation %" PRIu64 ": changed %s; needs a restart: %s",
+        policy->config.generation, applied.bytes == 0 ? "nothing" : applied_text,
+        ignored.bytes == 0 ? "nothing" : ignored_text);
     app_report_access(policy);
 }
 
 static void app_reload(struct app *app)
 {
     if (app->policy_count == POLICIES_KEPT_MAX) {
-        LOG(LOGLINE_ERROR, "reload_refused", "this process has reloaded %u times; restart it to reload again", POLICIES_KEPT_MAX);
+        LOG(LOGLINE_ERROR, "reload_refused",
+            "this process has reloaded %u times; restart it to reload again", POLICIES_KEPT_MAX);
         return;
     }
     struct config *fresh = mem_alloc(sizeof *fresh);
@@ -317,7 +338,8 @@ static void app_look_at_ledger(struct app *app, uint64_t now_ns)
     int64_t imbalance = ledger_imbalance(&app->set);
     if (imbalance != 0 && !app->is_ledger_off) {
         atomic_fetch_add_explicit(&app->set.ledger_faults, 1, memory_order_relaxed);
-        LOG(LOGLINE_ERROR, "ledger", "%" PRId64 " records are unaccounted for: this is a bug in Sluice", imbalance);
+        LOG(LOGLINE_ERROR, "ledger",
+            "%" PRId64 " records are unaccounted for: this is a bug in Sluice", imbalance);
     }
     app->is_ledger_off = imbalance != 0;
 }
@@ -334,13 +356,19 @@ static void app_look_at_state(struct app *app)
     if (state == app->state_said || state == STORE_STOPPING) {
         return;
     }
-    if (state == STORE_SHED && config->retention_bytes != 0 && log_bytes > config->retention_bytes) {
-        LOG(LOGLINE_WARNING, "shedding", "new records are refused (429): the log has %" PRIu64 " bytes, more than store.retention_bytes = %" PRIu64,
+    if (state == STORE_SHED && config->retention_bytes != 0 &&
+        log_bytes > config->retention_bytes) {
+        LOG(LOGLINE_WARNING, "shedding",
+            "new records are refused (429): the log has %" PRIu64
+            " bytes, more than store.retention_bytes = %" PRIu64,
             log_bytes, config->retention_bytes);
     } else if (state == STORE_SHED) {
-        LOG(LOGLINE_WARNING, "shedding", "new records are refused (429): no room for another segment, %" PRIu64 " bytes free", free_bytes);
+        LOG(LOGLINE_WARNING, "shedding",
+            "new records are refused (429): no room for another segment, %" PRIu64 " bytes free",
+            free_bytes);
     } else if (state == STORE_OK) {
-        LOG(LOGLINE_INFO, "accepting", "records are accepted again, %" PRIu64 " bytes free", free_bytes);
+        LOG(LOGLINE_INFO, "accepting", "records are accepted again, %" PRIu64 " bytes free",
+            free_bytes);
     }
     app->state_said = state;
 }
@@ -379,13 +407,15 @@ static int app_loop(struct app *app)
             return app->stop_deadline_ns == 0;
         }
         if (app->stop_deadline_ns != 0 && now_ns > app->stop_deadline_ns) {
-            LOG(LOGLINE_WARNING, "stop_timeout", "clients did not take their answers in time; closing their connections");
+            LOG(LOGLINE_WARNING, "stop_timeout",
+                "clients did not take their answers in time; closing their connections");
             app_finish_shards(app);
         }
         for (unsigned i = 0; i < app->started_count; i++) {
             int state = atomic_load_explicit(&app->agents[i].state, memory_order_acquire);
             if (state < 0 && app->stop_deadline_ns == 0) {
-                LOG(LOGLINE_ERROR, "shard_failed", "shard %u cannot go on: %s", i, app->agents[i].err.text);
+                LOG(LOGLINE_ERROR, "shard_failed", "shard %u cannot go on: %s", i,
+                    app->agents[i].err.text);
                 app_begin_stop(app, now_ns);
                 return 1;
             }
@@ -393,7 +423,9 @@ static int app_loop(struct app *app)
     }
 }
 
-/* ---- stop --------------------------------------------------------------------------------------------------------- */
+/* ---- stop
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static void app_join_shards(struct app *app)
 {
@@ -438,7 +470,8 @@ static void app_close(struct app *app)
     mem_free(app);
 }
 
-/* False: the configuration names something that will not do; every problem is logged, and no data has been touched. */
+/* False: the configuration names something that will not do; every problem is logged, and no data
+ * has been touched. */
 static bool app_first_policy(struct app *app, const struct config *config)
 {
     struct config_problems *problems = mem_alloc(sizeof *problems);

@@ -1,6 +1,6 @@
 /*
- * acks: what the writer said, turned into answers. Frames come in ring order and so do the FIFO's entries; a run's LSNs are
- * counted along, so that no LSN ever travels per record.
+ * acks: what the writer said, turned into answers. Frames come in ring order and so do the FIFO's
+ * entries; a run's LSNs are counted along, so that no LSN ever travels per record.
  */
 #include "api/answer.h"
 #include "api/ingest.h"
@@ -23,21 +23,26 @@ static const char *failed_text(enum failed_cause cause)
 
 static enum shed_cause failed_shed_cause(enum failed_cause cause)
 {
-    return cause == FAILED_IO ? SHED_IO_ERROR : cause == FAILED_SPACE ? SHED_NO_SPACE : SHED_STOPPING;
+    return cause == FAILED_IO      ? SHED_IO_ERROR
+           : cause == FAILED_SPACE ? SHED_NO_SPACE
+                                   : SHED_STOPPING;
 }
 
-static void acks_send(struct shard *shard, const struct pending *pending, unsigned status, struct slice extra, struct buf *body)
+static void acks_send(struct shard *shard, const struct pending *pending, unsigned status,
+                      struct slice extra, struct buf *body)
 {
     struct http_answer answer = {.status = status,
                                  .content_type = ANSWER_JSON,
                                  .extra = extra,
                                  .body = {body->data, body->bytes}};
-    /* -ESTALE: the client has left; its records stay. -ENOMEM: the connection is closed, the client will ask again. */
+    /* -ESTALE: the client has left; its records stay. -ENOMEM: the connection is closed, the client
+     * will ask again. */
     (void)server_answer(shard->server, pending->conn, &answer);
 }
 
 /* The answer to a list: from the request itself or, for a repeat, from the receipt. */
-static void acks_answer_list(struct shard *shard, const struct pending *pending, const struct answer_list *list, bool is_repeat)
+static void acks_answer_list(struct shard *shard, const struct pending *pending,
+                             const struct answer_list *list, bool is_repeat)
 {
     struct buf body;
     buf_init(&body, shard->scratch, SHARD_SCRATCH_BYTES);
@@ -48,7 +53,8 @@ static void acks_answer_list(struct shard *shard, const struct pending *pending,
               &body);
 }
 
-static void acks_answer_object(struct shard *shard, const struct pending *pending, const struct ulid *id, uint64_t lsn, bool is_repeat)
+static void acks_answer_object(struct shard *shard, const struct pending *pending,
+                               const struct ulid *id, uint64_t lsn, bool is_repeat)
 {
     struct buf body;
     buf_init(&body, shard->scratch, 4096);
@@ -59,11 +65,13 @@ static void acks_answer_object(struct shard *shard, const struct pending *pendin
               &body);
 }
 
-static void acks_answer_stored(struct shard *shard, const struct pending *pending, uint64_t first_lsn, uint32_t stored, uint32_t duplicates)
+static void acks_answer_stored(struct shard *shard, const struct pending *pending,
+                               uint64_t first_lsn, uint32_t stored, uint32_t duplicates)
 {
     if (LIKELY(pending->form == FORM_OBJECT && (pending->flags & PENDING_FORMATTED) == 0)) {
         uint8_t text[ANSWER_OBJECT_BYTES_MAX];
-        size_t bytes = answer_object_raw(text, server_date_line(shard->server), &pending->id, first_lsn);
+        size_t bytes =
+            answer_object_raw(text, server_date_line(shard->server), &pending->id, first_lsn);
         (void)server_answer_raw(shard->server, pending->conn, (struct slice){text, bytes}, false);
         return;
     }
@@ -82,17 +90,19 @@ static void acks_answer_stored(struct shard *shard, const struct pending *pendin
     acks_answer_list(shard, pending, &list, false);
 }
 
-static void acks_answer_repeat(struct shard *shard, const struct pending *pending, const struct ack_outcome *outcome)
+static void acks_answer_repeat(struct shard *shard, const struct pending *pending,
+                               const struct ack_outcome *outcome)
 {
     if (outcome->form == FORM_OBJECT) {
         acks_answer_object(shard, pending, &outcome->id, outcome->first_lsn, true);
         return;
     }
     struct answer_list list = {
-        .accepted = outcome->accepted,
+        .accepted = outcome->accepted + outcome->first_duplicates,
         .rejected = outcome->rejected,
-        .first_lsn = outcome->first_lsn,
-        .last_lsn = outcome->first_lsn + outcome->accepted - 1,
+        .duplicates = outcome->first_duplicates,
+        .first_lsn = outcome->accepted == 0 ? 0 : outcome->first_lsn,
+        .last_lsn = outcome->accepted == 0 ? 0 : outcome->first_lsn + outcome->accepted - 1,
         .errors = {outcome->errors, outcome->errors_bytes},
     };
     acks_answer_list(shard, pending, &list, true);
@@ -102,8 +112,8 @@ static void acks_answer_mismatch(struct shard *shard, const struct pending *pend
 {
     struct buf body;
     buf_init(&body, shard->scratch, 4096);
-    struct http_answer answer =
-        answer_detail(&body, 422, "Idempotency-Key was used before with a different body", (struct slice){0});
+    struct http_answer answer = answer_detail(
+        &body, 422, "Idempotency-Key was used before with a different body", (struct slice){0});
     (void)server_answer(shard->server, pending->conn, &answer);
 }
 
@@ -122,7 +132,8 @@ static uint32_t acks_settle_keyed(struct shard *shard, const struct pending *pen
         if (must_answer && outcome->stored_count == 0 && pending->form == FORM_OBJECT) {
             acks_answer_object(shard, pending, &outcome->id, outcome->first_lsn, true);
         } else if (must_answer) {
-            acks_answer_stored(shard, pending, lsn, outcome->stored_count, outcome->duplicate_count);
+            acks_answer_stored(shard, pending, lsn, outcome->stored_count,
+                               outcome->duplicate_count);
         }
         return outcome->stored_count;
     case OUTCOME_DUPLICATE:
@@ -200,8 +211,8 @@ static void acks_on_failed(struct shard *shard, const struct ack_failed *ack)
         if ((pending->flags & PENDING_ANSWERED) == 0) {
             shard->counters.requests_shed[failed_shed_cause(cause)]++;
             buf_printf(&extra, "Retry-After: %u\r\n", (unsigned)ingest_retry_after_s(shard));
-            struct http_answer answer =
-                answer_detail(&body, 503, failed_text(cause), (struct slice){extra.data, extra.bytes});
+            struct http_answer answer = answer_detail(&body, 503, failed_text(cause),
+                                                      (struct slice){extra.data, extra.bytes});
             (void)server_answer(shard->server, pending->conn, &answer);
         }
         acks_release(shard, pending);

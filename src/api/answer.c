@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-struct http_answer answer_detail(struct buf *body, unsigned status, const char *text, struct slice extra)
+struct http_answer answer_detail(struct buf *body, unsigned status, const char *text,
+                                 struct slice extra)
 {
     buf_reset(body);
     buf_put_text(body, "{\"detail\":");
@@ -36,8 +37,8 @@ size_t answer_object_raw(uint8_t *to, struct slice date_line, const struct ulid 
 {
     char digits[20];
     size_t digit_count = u64_format(digits, lsn);
-    size_t body_bytes =
-        LITERAL_BYTES(OBJECT_BODY_A) + ULID_TEXT_BYTES + LITERAL_BYTES(OBJECT_BODY_B) + digit_count + 1;
+    size_t body_bytes = LITERAL_BYTES(OBJECT_BODY_A) + ULID_TEXT_BYTES +
+                        LITERAL_BYTES(OBJECT_BODY_B) + digit_count + 1;
     /* Two digits always: 62 bytes of fixed text and 1 to 20 digits. */
     ASSERT(body_bytes >= 10 && body_bytes <= 99);
 

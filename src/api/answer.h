@@ -1,5 +1,6 @@
 /*
- * answer: the texts that Sluice sends. Builders over the shard's scratch memory; nothing here decides anything.
+ * answer: the texts that Sluice sends. Builders over the shard's scratch memory; nothing here
+ * decides anything.
  */
 #ifndef API_ANSWER_H
 #define API_ANSWER_H
@@ -12,10 +13,11 @@
 #define ANSWER_JSON "application/json"
 
 /* {"detail":"text"} as an immediate answer with optional extra header lines. */
-struct http_answer answer_detail(struct buf *body, unsigned status, const char *text, struct slice extra);
+struct http_answer answer_detail(struct buf *body, unsigned status, const char *text,
+                                 struct slice extra);
 
-/* Whole 202 for one durable object, ready for server_answer_raw: the hot form. date_line from server_date_line. Returns its
- * bytes; to holds at least ANSWER_OBJECT_BYTES_MAX. */
+/* Whole 202 for one durable object, ready for server_answer_raw: the hot form. date_line from
+ * server_date_line. Returns its bytes; to holds at least ANSWER_OBJECT_BYTES_MAX. */
 #define ANSWER_OBJECT_BYTES_MAX 320u
 size_t answer_object_raw(uint8_t *to, struct slice date_line, const struct ulid *id, uint64_t lsn);
 

@@ -28,7 +28,8 @@ void counters_publish(struct counters_cell *cell, const struct counters *counter
     memcpy(words, counters, sizeof words);
     /* relaxed: only this thread writes the sequence. */
     uint64_t sequence = atomic_load_explicit(&cell->sequence, memory_order_relaxed);
-    /* S1: the odd value must be seen before any of the words below; an exchange with acquire-release keeps them behind it. */
+    /* S1: the odd value must be seen before any of the words below; an exchange with
+     * acquire-release keeps them behind it. */
     atomic_exchange_explicit(&cell->sequence, sequence + 1, memory_order_acq_rel);
     for (size_t i = 0; i < COUNTERS_WORDS; i++) {
         /* release: a reader that sees this word also sees the odd sequence. */
@@ -55,8 +56,9 @@ static bool counters_try_read(struct counters_cell *cell, uint64_t *words)
 void counters_read(struct counters_cell *cell, struct counters *copy)
 {
     uint64_t words[COUNTERS_WORDS];
-    /* The bound is generous: the writer holds the lock for some 20 stores. A reader that still loses is a reader of a
-     * descheduled writer's cell; the last copy is then off by one pass, which the next scrape corrects. */
+    /* The bound is generous: the writer holds the lock for some 20 stores. A reader that still
+     * loses is a reader of a descheduled writer's cell; the last copy is then off by one pass,
+     * which the next scrape corrects. */
     for (unsigned tries = 0; tries < 1000000; tries++) {
         if (counters_try_read(cell, words)) {
             break;

@@ -1,12 +1,12 @@
 /*
- * counters: the ingest ledger of one shard, in records and in requests. Written by the shard's thread as plain words; at the
- * end of each pass that changed something the shard publishes a copy under a sequence lock, so that any thread can read a
- * snapshot that balances:
+ * counters: the ingest ledger of one shard, in records and in requests. Written by the shard's
+ * thread as plain words; at the end of each pass that changed something the shard publishes a copy
+ * under a sequence lock, so that any thread can read a snapshot that balances:
  *
  *   records.received == durable + duplicate + pending + sum(rejected) + sum(shed)
  *
- * pending is not a counter of differences: it is the sum kept by the FIFO of unanswered requests (pending.h), so the equation
- * can fail, and then /healthcheck says so.
+ * pending is not a counter of differences: it is the sum kept by the FIFO of unanswered requests
+ * (pending.h), so the equation can fail, and then /healthcheck says so.
  */
 #ifndef API_COUNTERS_H
 #define API_COUNTERS_H

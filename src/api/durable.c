@@ -9,7 +9,8 @@
 
 static uint64_t durable_lsn_now(const struct shard *shard)
 {
-    /* W1 (acquire end): whoever is told that an LSN is durable may rely on everything the writer did before it said so. */
+    /* W1 (acquire end): whoever is told that an LSN is durable may rely on everything the writer
+     * did before it said so. */
     return atomic_load_explicit(&shard->set->status->durable_lsn, memory_order_acquire);
 }
 
@@ -18,28 +19,33 @@ static int durable_answer(struct shard *shard, struct conn_handle conn, uint64_t
     struct buf body;
     uint64_t durable = durable_lsn_now(shard);
     buf_init(&body, shard->scratch, 4096);
-    buf_printf(&body, "{\"lsn\":%llu,\"durable\":%s,\"durable_lsn\":%llu,\"sinks\":{}}", (unsigned long long)lsn,
-               lsn <= durable ? "true" : "false", (unsigned long long)durable);
-    struct http_answer answer = {.status = 200, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
+    buf_printf(&body, "{\"lsn\":%llu,\"durable\":%s,\"durable_lsn\":%llu,\"sinks\":{}}",
+               (unsigned long long)lsn, lsn <= durable ? "true" : "false",
+               (unsigned long long)durable);
+    struct http_answer answer = {
+        .status = 200, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
     return server_answer(shard->server, conn, &answer);
 }
 
-/* 422 in pydantic's terms. input: the parameter as it came (decoded); data NULL: it did not come. */
+/* 422 in pydantic's terms. input: the parameter as it came (decoded); data NULL: it did not come.
+ */
 static enum http_verdict durable_refuse(struct shard *shard, const struct http_request *request,
-                                        const char *parameter, const char *type, const char *message,
-                                        struct slice input)
+                                        const char *parameter, const char *type,
+                                        const char *message, struct slice input)
 {
     struct buf body;
     buf_init(&body, shard->scratch, 4096);
-    buf_printf(&body, "{\"detail\":[{\"type\":\"%s\",\"loc\":[\"query\",\"%s\"],\"msg\":\"%s\",\"input\":", type,
-               parameter, message);
+    buf_printf(&body,
+               "{\"detail\":[{\"type\":\"%s\",\"loc\":[\"query\",\"%s\"],\"msg\":\"%s\",\"input\":",
+               type, parameter, message);
     if (input.data == NULL) {
         buf_put_text(&body, "null");
     } else {
         buf_put_json_string(&body, input);
     }
     buf_put_text(&body, "}]}");
-    struct http_answer answer = {.status = 422, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
+    struct http_answer answer = {
+        .status = 422, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
     (void)server_answer(shard->server, request->conn, &answer);
     return HTTP_ANSWERED;
 }
@@ -61,7 +67,8 @@ static int durable_parse_lsn(const uint8_t *text, size_t bytes, uint64_t *lsn)
     return 0;
 }
 
-static enum http_verdict durable_wait(struct shard *shard, const struct http_request *request, uint64_t lsn, uint64_t wait_ns)
+static enum http_verdict durable_wait(struct shard *shard, const struct http_request *request,
+                                      uint64_t lsn, uint64_t wait_ns)
 {
     struct durable_waiters *waiters = &shard->waiters;
     if (wait_ns == 0 || lsn <= durable_lsn_now(shard) || waiters->count == DURABLE_WAITERS_MAX) {
@@ -77,27 +84,32 @@ static enum http_verdict durable_wait(struct shard *shard, const struct http_req
 }
 
 /* 0, or the refusal's verdict. */
-static int durable_read_lsn(struct shard *shard, const struct http_request *request, struct slice query, uint64_t *lsn)
+static int durable_read_lsn(struct shard *shard, const struct http_request *request,
+                            struct slice query, uint64_t *lsn)
 {
     uint8_t text[64];
     size_t bytes = 0;
     int found = query_string_find(query, "lsn", text, sizeof text, &bytes);
     struct slice input = {text, bytes};
     if (found == 0) {
-        return (int)durable_refuse(shard, request, "lsn", "missing", "Field required", (struct slice){0});
+        return (int)durable_refuse(shard, request, "lsn", "missing", "Field required",
+                                   (struct slice){0});
     }
-    if (found > 0 && bytes > 1 && text[0] == '-' && durable_parse_lsn(text + 1, bytes - 1, lsn) == 0) {
+    if (found > 0 && bytes > 1 && text[0] == '-' &&
+        durable_parse_lsn(text + 1, bytes - 1, lsn) == 0) {
         return (int)durable_refuse(shard, request, "lsn", "greater_than_equal",
                                    "Input should be greater than or equal to 0", input);
     }
     if (found < 0 || durable_parse_lsn(text, bytes, lsn) < 0) {
-        return (int)durable_refuse(shard, request, "lsn", "int_parsing",
-                                   "Input should be a valid integer, unable to parse string as an integer", input);
+        return (int)durable_refuse(
+            shard, request, "lsn", "int_parsing",
+            "Input should be a valid integer, unable to parse string as an integer", input);
     }
     return 0;
 }
 
-static int durable_read_wait(struct shard *shard, const struct http_request *request, struct slice query, uint64_t *wait_ns)
+static int durable_read_wait(struct shard *shard, const struct http_request *request,
+                             struct slice query, uint64_t *wait_ns)
 {
     char text[64];
     size_t bytes = 0;
@@ -149,7 +161,8 @@ void durable_answer_due(struct shard *shard)
 bool durable_is_waiting(const struct durable_waiters *waiters, struct conn_handle conn)
 {
     for (unsigned i = 0; i < waiters->count; i++) {
-        if (waiters->items[i].conn.index == conn.index && waiters->items[i].conn.generation == conn.generation) {
+        if (waiters->items[i].conn.index == conn.index &&
+            waiters->items[i].conn.generation == conn.generation) {
             return true;
         }
     }

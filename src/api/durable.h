@@ -1,6 +1,7 @@
 /*
- * durable: GET /v1/durable?lsn=N&wait=5s, and the requests that wait for their LSN. Owned by the shard's thread. A connection with a
- * waiting request answers nothing else until it is answered (durable_is_waiting), so that answers stay in order.
+ * durable: GET /v1/durable?lsn=N&wait=5s, and the requests that wait for their LSN. Owned by the
+ * shard's thread. A connection with a waiting request answers nothing else until it is answered
+ * (durable_is_waiting), so that answers stay in order.
  */
 #ifndef API_DURABLE_H
 #define API_DURABLE_H
@@ -8,9 +9,9 @@
 #include "core/base.h"
 #include "net/server.h"
 
-#define DURABLE_WAITERS_MAX  256
-#define DURABLE_WAIT_NS_MAX  (60 * NS_S)
-#define DURABLE_LOOK_NS      (2 * NS_MS) /* how often a shard looks while somebody waits */
+#define DURABLE_WAITERS_MAX 256
+#define DURABLE_WAIT_NS_MAX (60 * NS_S)
+#define DURABLE_LOOK_NS     (2 * NS_MS) /* how often a shard looks while somebody waits */
 
 struct durable_waiter {
     struct conn_handle conn;

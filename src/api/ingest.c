@@ -1,11 +1,12 @@
 /*
  * ingest: from a complete request to one frame in the ring.
  *
- * Happy path: admit -> claim all free room -> for each element of the body encode a record into the claim -> commit -> remember
- * in the FIFO -> HTTP_DEFERRED. Nothing is visible to the writer before the commit, so every refusal is simply no commit.
+ * Happy path: admit -> claim all free room -> for each element of the body encode a record into the
+ * claim -> commit -> remember in the FIFO -> HTTP_DEFERRED. Nothing is visible to the writer before
+ * the commit, so every refusal is simply no commit.
  *
- * A request with an Idempotency-Key is walked twice: its first record carries the receipt (counts and errors of the whole), which
- * is known only at the end of a walk.
+ * A request with an Idempotency-Key is walked twice: its first record carries the receipt (counts
+ * and errors of the whole), which is known only at the end of a walk.
  */
 #include "api/ingest.h"
 
@@ -31,15 +32,17 @@
 #define ERRORS_BYTES_MAX      (64u * 1024u)
 #define IDEMPOTENCY_KEY_BYTES 255u
 #define DEDUP_KEY_BYTES_MAX   512u
-#define META_BYTES_MAX        (RECEIPT_FIXED_BYTES + 16u + IDEMPOTENCY_KEY_BYTES + OUTCOME_ERRORS_BYTES_MAX + DEDUP_KEY_BYTES_MAX)
+#define META_BYTES_MAX                                                                             \
+    (RECEIPT_FIXED_BYTES + 16u + IDEMPOTENCY_KEY_BYTES + OUTCOME_ERRORS_BYTES_MAX +                \
+     DEDUP_KEY_BYTES_MAX)
 
 /* Two looks at the clock cost about as much as 100 bytes of JSON; one body in so many pays them. */
 #define PARSE_TIMED 16u
 
 /* Scratch: answers | listed errors | flat issues for a 422 | meta. */
-#define SCRATCH_ERRORS  (192u * 1024u)
-#define SCRATCH_FLAT    (SCRATCH_ERRORS + ERRORS_BYTES_MAX)
-#define SCRATCH_META    (SCRATCH_FLAT + ERRORS_BYTES_MAX)
+#define SCRATCH_ERRORS (192u * 1024u)
+#define SCRATCH_FLAT   (SCRATCH_ERRORS + ERRORS_BYTES_MAX)
+#define SCRATCH_META   (SCRATCH_FLAT + ERRORS_BYTES_MAX)
 _Static_assert(SCRATCH_META + META_BYTES_MAX < SHARD_SCRATCH_BYTES, "the scratch regions fit");
 
 struct ingest {
@@ -69,7 +72,8 @@ uint64_t ingest_retry_after_s(struct shard *shard)
 {
     uint64_t backlog = spsc_used_bytes(&shard->port->submit);
     /* relaxed: a statistic. */
-    uint64_t rate = atomic_load_explicit(&shard->set->status->drain_bytes_per_s, memory_order_relaxed);
+    uint64_t rate =
+        atomic_load_explicit(&shard->set->status->drain_bytes_per_s, memory_order_relaxed);
     uint64_t seconds = rate == 0 ? 1 : backlog / rate;
     /* Jitter by connection noise, so that a crowd does not come back in one wave. */
     return u64_min(1 + seconds + (shard->now_ns >> 10) % 2, 300);
@@ -82,7 +86,8 @@ static enum http_verdict ingest_answer(struct ingest *ingest, const struct http_
     return HTTP_ANSWERED;
 }
 
-static enum http_verdict ingest_shed(struct ingest *ingest, enum shed_cause cause, unsigned status, const char *text)
+static enum http_verdict ingest_shed(struct ingest *ingest, enum shed_cause cause, unsigned status,
+                                     const char *text)
 {
     struct shard *shard = ingest->shard;
     struct buf body;
@@ -94,7 +99,8 @@ static enum http_verdict ingest_shed(struct ingest *ingest, enum shed_cause caus
     shard->counters.requests_shed[cause]++;
     shard->counters.received += ingest->header.record_count;
     shard->counters.shed[cause] += ingest->header.record_count;
-    struct http_answer answer = answer_detail(&body, status, text, (struct slice){extra.data, extra.bytes});
+    struct http_answer answer =
+        answer_detail(&body, status, text, (struct slice){extra.data, extra.bytes});
     return ingest_answer(ingest, &answer);
 }
 
@@ -102,16 +108,19 @@ static enum http_verdict ingest_shed(struct ingest *ingest, enum shed_cause caus
 static int ingest_admit(struct ingest *ingest)
 {
     struct shard *shard = ingest->shard;
-    /* relaxed: a state that is one pass old refuses or admits one pass late; nothing is lost either way. */
+    /* relaxed: a state that is one pass old refuses or admits one pass late; nothing is lost either
+     * way. */
     int state = atomic_load_explicit(&shard->set->status->state, memory_order_relaxed);
-    if (LIKELY(state == STORE_OK && !shard->throttle.is_enabled && !pending_is_full(&shard->pending))) {
+    if (LIKELY(state == STORE_OK && !shard->throttle.is_enabled &&
+               !pending_is_full(&shard->pending))) {
         return 0;
     }
     if (ingest->request->deferred_count != 0) {
         return HTTP_LATER;
     }
     if (state == STORE_READ_ONLY) {
-        return (int)ingest_shed(ingest, SHED_READ_ONLY, 503, "The store cannot be written to; see /healthcheck");
+        return (int)ingest_shed(ingest, SHED_READ_ONLY, 503,
+                                "The store cannot be written to; see /healthcheck");
     }
     if (state == STORE_STOPPING) {
         return (int)ingest_shed(ingest, SHED_STOPPING, 503, "The server is stopping");
@@ -120,7 +129,8 @@ static int ingest_admit(struct ingest *ingest)
         return (int)ingest_shed(ingest, SHED_SPACE_LOW, 429, "The store is running out of space");
     }
     if (pending_is_full(&shard->pending)) {
-        return (int)ingest_shed(ingest, SHED_QUEUE_FULL, 429, "Too many requests are waiting for the disk");
+        return (int)ingest_shed(ingest, SHED_QUEUE_FULL, 429,
+                                "Too many requests are waiting for the disk");
     }
     if (!throttle_admit(&shard->throttle, shard->pending.record_count)) {
         return (int)ingest_shed(ingest, SHED_THROTTLED, 429, "Throttled: the queue is filling up");
@@ -141,21 +151,27 @@ static enum http_verdict ingest_refuse(struct ingest *ingest, unsigned status, c
     return ingest_answer(ingest, &answer);
 }
 
-/* ---- headers ------------------------------------------------------------------------------------------------------ */
+/* ---- headers
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static bool media_type_is(struct slice value, const char *type)
 {
     size_t bytes = strlen(type);
-    if (value.bytes < bytes || !slice_equal_nocase((struct slice){value.data, bytes}, (struct slice){(const uint8_t *)type, bytes})) {
+    if (value.bytes < bytes || !slice_equal_nocase((struct slice){value.data, bytes},
+                                                   (struct slice){(const uint8_t *)type, bytes})) {
         return false;
     }
-    return value.bytes == bytes || value.data[bytes] == ';' || value.data[bytes] == ' ' || value.data[bytes] == '\t';
+    return value.bytes == bytes || value.data[bytes] == ';' || value.data[bytes] == ' ' ||
+           value.data[bytes] == '\t';
 }
 
 static enum body_shape shape_of_media_type(struct slice value)
 {
-    bool is_ndjson = media_type_is(value, "application/x-ndjson") || media_type_is(value, "application/ndjson") ||
-                     media_type_is(value, "application/jsonl") || media_type_is(value, "application/stream+json");
+    bool is_ndjson = media_type_is(value, "application/x-ndjson") ||
+                     media_type_is(value, "application/ndjson") ||
+                     media_type_is(value, "application/jsonl") ||
+                     media_type_is(value, "application/stream+json");
     return is_ndjson ? SHAPE_NDJSON : SHAPE_DETECT;
 }
 
@@ -183,7 +199,8 @@ static const char *ingest_read_head(struct ingest *ingest, enum body_shape *shap
         *shape = shape_of_media_type(type);
         if (media_type_is(type, "application/x-protobuf")) {
             *status = 415;
-            return "OTLP (application/x-protobuf) is not served on this path yet; send JSON or application/x-ndjson";
+            return "OTLP (application/x-protobuf) is not served on this path yet; send JSON or "
+                   "application/x-ndjson";
         }
         if (media_type_is(type, "multipart/form-data")) {
             *status = 415;
@@ -208,7 +225,9 @@ static const char *ingest_read_head(struct ingest *ingest, enum body_shape *shap
     return NULL;
 }
 
-/* ---- records ------------------------------------------------------------------------------------------------------ */
+/* ---- records
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void ingest_open_claim(struct ingest *ingest)
 {
@@ -221,7 +240,8 @@ static void ingest_open_claim(struct ingest *ingest)
     ingest->used = sizeof ingest->header;
 }
 
-/* A key of any length becomes one of at most DEDUP_KEY_BYTES_MAX: a long one is known by its digest. */
+/* A key of any length becomes one of at most DEDUP_KEY_BYTES_MAX: a long one is known by its
+ * digest. */
 static struct slice dedup_key_bounded(struct slice key, uint8_t *digest)
 {
     if (key.bytes <= DEDUP_KEY_BYTES_MAX) {
@@ -233,8 +253,10 @@ static struct slice dedup_key_bounded(struct slice key, uint8_t *digest)
     return (struct slice){digest, sizeof canonical.digest};
 }
 
-/* Builds the record's meta in scratch: the receipt on the first record of a keyed request, the record's own key. */
-static struct slice ingest_meta(struct ingest *ingest, const struct body_record *from, const struct receipt *receipt)
+/* Builds the record's meta in scratch: the receipt on the first record of a keyed request, the
+ * record's own key. */
+static struct slice ingest_meta(struct ingest *ingest, const struct body_record *from,
+                                const struct receipt *receipt)
 {
     uint8_t *meta = ingest->shard->scratch + SCRATCH_META;
     size_t bytes = 0;
@@ -248,7 +270,8 @@ static struct slice ingest_meta(struct ingest *ingest, const struct body_record 
     return (struct slice){meta, bytes};
 }
 
-static void ingest_add(struct ingest *ingest, const struct body_record *from, const struct receipt *receipt)
+static void ingest_add(struct ingest *ingest, const struct body_record *from,
+                       const struct receipt *receipt)
 {
     struct record record = {
         .kind = ingest->kind,
@@ -261,7 +284,8 @@ static void ingest_add(struct ingest *ingest, const struct body_record *from, co
         record.meta = ingest_meta(ingest, from, receipt);
         ingest->header.flags |= SUBMIT_KEYED;
     }
-    if (UNLIKELY(record_padded_bytes(record.meta.bytes, record.payload.bytes) > ingest->room - ingest->used)) {
+    if (UNLIKELY(record_padded_bytes(record.meta.bytes, record.payload.bytes) >
+                 ingest->room - ingest->used)) {
         ingest->is_out_of_room = true;
         return;
     }
@@ -278,7 +302,8 @@ static void ingest_add(struct ingest *ingest, const struct body_record *from, co
     header->record_count++;
 }
 
-static void ingest_list_error(struct ingest *ingest, const struct body_record *record, const struct issue_list *issues)
+static void ingest_list_error(struct ingest *ingest, const struct body_record *record,
+                              const struct issue_list *issues)
 {
     ingest->rejected++;
     if (ingest->listed == ERRORS_LISTED_MAX) {
@@ -286,7 +311,8 @@ static void ingest_list_error(struct ingest *ingest, const struct body_record *r
     }
     size_t errors_before = ingest->errors.bytes;
     size_t flat_before = ingest->flat.bytes;
-    buf_printf(&ingest->errors, "%s{\"index\":%u,\"detail\":", ingest->listed == 0 ? "" : ",", record->index);
+    buf_printf(&ingest->errors, "%s{\"index\":%u,\"detail\":", ingest->listed == 0 ? "" : ",",
+               record->index);
     issue_list_write(&ingest->errors, "body", issues);
     buf_put_char(&ingest->errors, '}');
     for (uint32_t i = 0; i < issues->count; i++) {
@@ -309,7 +335,8 @@ static void ingest_list_error(struct ingest *ingest, const struct body_record *r
 static void ingest_reset(struct ingest *ingest)
 {
     uint8_t *scratch = ingest->shard->scratch;
-    /* A receipt's errors must fit a record's meta and an outcome, so a keyed request lists fewer. */
+    /* A receipt's errors must fit a record's meta and an outcome, so a keyed request lists fewer.
+     */
     size_t errors_max = ingest->key.bytes == 0 ? ERRORS_BYTES_MAX : OUTCOME_ERRORS_BYTES_MAX - 2;
     buf_init(&ingest->errors, scratch + SCRATCH_ERRORS, errors_max);
     buf_init(&ingest->flat, scratch + SCRATCH_FLAT, ERRORS_BYTES_MAX);
@@ -318,9 +345,10 @@ static void ingest_reset(struct ingest *ingest)
     ingest->listed = 0;
 }
 
-/* One walk over the body. receipt NULL: plain, or the counting walk of a keyed request (claim NULL). */
-static enum body_result ingest_walk(struct ingest *ingest, enum body_shape shape, const struct receipt *receipt,
-                                    struct issue_list *issues)
+/* One walk over the body. receipt NULL: plain, or the counting walk of a keyed request (claim
+ * NULL). */
+static enum body_result ingest_walk(struct ingest *ingest, enum body_shape shape,
+                                    const struct receipt *receipt, struct issue_list *issues)
 {
     struct body *body = ingest->shard->body;
     struct slice bytes = ingest->request->body;
@@ -348,7 +376,8 @@ static enum body_result ingest_walk(struct ingest *ingest, enum body_shape shape
     }
 }
 
-/* ---- outcomes of a walk ------------------------------------------------------------------------------------------- */
+/* ---- outcomes of a walk
+ * ------------------------------------------------------------------------------------------- */
 
 /* 422 with {"detail":[...]} of what the walk found. */
 static enum http_verdict ingest_reject(struct ingest *ingest, const struct issue_list *invalid)
@@ -363,7 +392,8 @@ static enum http_verdict ingest_reject(struct ingest *ingest, const struct issue
     struct counters *counters = &shard->counters;
     if (invalid != NULL) {
         issue_list_write(&body, "body", invalid);
-        /* Elements before the damage were records, too; the element that broke the body counts as one. */
+        /* Elements before the damage were records, too; the element that broke the body counts as
+         * one. */
         uint64_t lost = (uint64_t)ingest->header.record_count + 1;
         counters->received += lost + ingest->rejected;
         counters->rejected[REJECT_JSON] += lost;
@@ -393,9 +423,11 @@ static enum http_verdict ingest_empty(struct ingest *ingest)
     struct http_answer answer = {
         .status = 422,
         .content_type = ANSWER_JSON,
-        .body = SLICE_LITERAL("{\"detail\":[{\"type\":\"too_short\",\"loc\":[\"body\"],\"msg\":\"List should have at least 1 "
-                              "item after validation, not 0\",\"input\":[],\"ctx\":{\"field_type\":\"List\","
-                              "\"min_length\":1,\"actual_length\":0}}]}"),
+        .body = SLICE_LITERAL(
+            "{\"detail\":[{\"type\":\"too_short\",\"loc\":[\"body\"],\"msg\":\"List should have at "
+            "least 1 "
+            "item after validation, not 0\",\"input\":[],\"ctx\":{\"field_type\":\"List\","
+            "\"min_length\":1,\"actual_length\":0}}]}"),
     };
     return ingest_answer(ingest, &answer);
 }
@@ -405,20 +437,24 @@ static enum http_verdict ingest_no_room(struct ingest *ingest)
     if (ingest->request->deferred_count != 0) {
         return HTTP_LATER;
     }
-    /* Judged by the claim, not by what the ring looks like now: the writer may have emptied it meanwhile. */
+    /* Judged by the claim, not by what the ring looks like now: the writer may have emptied it
+     * meanwhile. */
     if (ingest->room >= ingest->shard->port->submit.capacity - SPSC_FRAME_ALIGN) {
         return ingest_refuse(ingest, 413,
-                             "The records of this request need more room than the queue has; send fewer per request");
+                             "The records of this request need more room than the queue has; send "
+                             "fewer per request");
     }
     return ingest_shed(ingest, SHED_QUEUE_FULL, 429, "The queue to the disk is full");
 }
 
-/* Copies the listed errors to where they live until the answer; without room they are counted only. */
+/* Copies the listed errors to where they live until the answer; without room they are counted only.
+ */
 static void ingest_keep_errors(struct ingest *ingest, struct pending *pending)
 {
     pending->errors = NULL;
     pending->errors_bytes = 0;
-    if (ingest->errors.bytes == 0 || arena_used_bytes(ingest->shard->texts) > SHARD_ERROR_TEXTS_BYTES) {
+    if (ingest->errors.bytes == 0 ||
+        arena_used_bytes(ingest->shard->texts) > SHARD_ERROR_TEXTS_BYTES) {
         return;
     }
     size_t bytes = ingest->errors.bytes + 2;
@@ -441,9 +477,10 @@ static enum http_verdict ingest_answer_memory(struct ingest *ingest, const struc
     if (ingest->form == FORM_OBJECT) {
         answer_object_body(&body, &pending->id, 0);
     } else {
-        answer_list_body(&body, &(struct answer_list){.accepted = pending->record_count,
-                                                      .rejected = pending->rejected,
-                                                      .errors = {pending->errors, pending->errors_bytes}});
+        answer_list_body(&body,
+                         &(struct answer_list){.accepted = pending->record_count,
+                                               .rejected = pending->rejected,
+                                               .errors = {pending->errors, pending->errors_bytes}});
     }
     struct http_answer answer = {.status = 202,
                                  .content_type = ANSWER_JSON,
@@ -494,15 +531,19 @@ static enum http_verdict ingest_commit(struct ingest *ingest)
     return HTTP_DEFERRED;
 }
 
-/* ---- the two kinds of requests ------------------------------------------------------------------------------------ */
+/* ---- the two kinds of requests
+ * ------------------------------------------------------------------------------------ */
 
-static enum http_verdict ingest_after_walk(struct ingest *ingest, enum body_result result, const struct issue_list *issues)
+static enum http_verdict ingest_after_walk(struct ingest *ingest, enum body_result result,
+                                           const struct issue_list *issues)
 {
     if (UNLIKELY(result == BODY_INVALID)) {
         return ingest_reject(ingest, issues);
     }
     if (UNLIKELY(result == BODY_OTLP)) {
-        return ingest_refuse(ingest, 415, "OTLP (resourceLogs, resourceMetrics) is not served on this path yet; send Sluice's own records");
+        return ingest_refuse(ingest, 415,
+                             "OTLP (resourceLogs, resourceMetrics) is not served on this path yet; "
+                             "send Sluice's own records");
     }
     if (UNLIKELY(ingest->is_out_of_room)) {
         return ingest_no_room(ingest);
@@ -533,7 +574,8 @@ static enum http_verdict ingest_keyed(struct ingest *ingest, enum body_shape sha
 {
     struct issue_list issues;
     XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits(ingest->request->body.data, ingest->request->body.bytes));
+    XXH128_canonicalFromHash(&canonical,
+                             XXH3_128bits(ingest->request->body.data, ingest->request->body.bytes));
     memcpy(ingest->digest, canonical.digest, sizeof ingest->digest);
 
     enum body_result result = ingest_walk(ingest, shape, NULL, &issues);
@@ -573,10 +615,15 @@ enum http_verdict ingest_on_request(struct shard *shard, const struct route *rou
     ingest.is_out_of_room = false;
     ingest.header.record_count = 0;
     ingest.rejected = 0;
-    /* The pass began a moment ago; its real time is good to the pass, which is what a receipt time means. */
+    /* The pass began a moment ago; its real time is good to the pass, which is what a receipt time
+     * means. */
     ingest.real_ns = shard->real_ns + (int64_t)(request->now_ns - shard->now_ns);
-    ingest.kind = route->id == ROUTE_LOGS ? RECORD_LOG : route->id == ROUTE_METRICS ? RECORD_METRIC : RECORD_EVENT;
-    ingest.schema = route->id == ROUTE_LOGS ? SCHEMA_LOG : route->id == ROUTE_METRICS ? SCHEMA_METRIC : SCHEMA_EVENT;
+    ingest.kind = route->id == ROUTE_LOGS      ? RECORD_LOG
+                  : route->id == ROUTE_METRICS ? RECORD_METRIC
+                                               : RECORD_EVENT;
+    ingest.schema = route->id == ROUTE_LOGS      ? SCHEMA_LOG
+                    : route->id == ROUTE_METRICS ? SCHEMA_METRIC
+                                                 : SCHEMA_EVENT;
 
     enum body_shape shape = SHAPE_DETECT;
     unsigned status = 0;
@@ -584,7 +631,8 @@ enum http_verdict ingest_on_request(struct shard *shard, const struct route *rou
     if (UNLIKELY(refusal != NULL)) {
         return ingest_refuse(&ingest, status, refusal);
     }
-    /* A memory acknowledgement is an immediate answer, so nothing deferred may be in front of it. */
+    /* A memory acknowledgement is an immediate answer, so nothing deferred may be in front of it.
+     */
     if (UNLIKELY(ingest.wants_memory_ack && request->deferred_count != 0)) {
         return HTTP_LATER;
     }

@@ -1,5 +1,6 @@
 /*
- * ingest: an ingest request into the shard's ring, whole or not at all; and the writer's acks into answers. Shard's thread.
+ * ingest: an ingest request into the shard's ring, whole or not at all; and the writer's acks into
+ * answers. Shard's thread.
  */
 #ifndef API_INGEST_H
 #define API_INGEST_H

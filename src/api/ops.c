@@ -7,7 +7,9 @@
 
 #include <stdatomic.h>
 
-/* ---- health ------------------------------------------------------------------------------------------------------- */
+/* ---- health
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_stale(uint64_t heartbeat_ns, uint64_t now_ns, uint64_t threshold_ns)
 {
@@ -82,7 +84,9 @@ static void health_answer(struct shard *shard, const struct http_request *reques
     (void)server_answer(shard->server, request->conn, &answer);
 }
 
-/* ---- ledger ------------------------------------------------------------------------------------------------------- */
+/* ---- ledger
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static void ledger_sum(struct shard_set *set, struct counters *sum)
 {
@@ -103,15 +107,19 @@ int64_t ledger_imbalance(struct shard_set *set)
 
 static void ledger_write_records(struct buf *body, const struct counters *sum)
 {
-    buf_printf(body, "\"records\":{\"received\":%llu,\"durable\":%llu,\"duplicate\":%llu,\"pending\":%llu,\"rejected\":{",
-               (unsigned long long)sum->received, (unsigned long long)sum->durable, (unsigned long long)sum->duplicate,
-               (unsigned long long)sum->pending);
+    buf_printf(body,
+               "\"records\":{\"received\":%llu,\"durable\":%llu,\"duplicate\":%llu,\"pending\":%"
+               "llu,\"rejected\":{",
+               (unsigned long long)sum->received, (unsigned long long)sum->durable,
+               (unsigned long long)sum->duplicate, (unsigned long long)sum->pending);
     for (unsigned i = 0; i < REJECT_CAUSES; i++) {
-        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", reject_cause_name(i), (unsigned long long)sum->rejected[i]);
+        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", reject_cause_name(i),
+                   (unsigned long long)sum->rejected[i]);
     }
     buf_put_text(body, "},\"shed\":{");
     for (unsigned i = 0; i < SHED_CAUSES; i++) {
-        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", shed_cause_name(i), (unsigned long long)sum->shed[i]);
+        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", shed_cause_name(i),
+                   (unsigned long long)sum->shed[i]);
     }
     buf_put_text(body, "}}");
 }
@@ -119,22 +127,28 @@ static void ledger_write_records(struct buf *body, const struct counters *sum)
 static void ledger_write_refused(struct buf *body, const uint64_t *refused)
 {
     for (unsigned i = 0; i < REFUSE_CAUSES; i++) {
-        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", refuse_cause_name(i), (unsigned long long)refused[i]);
+        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", refuse_cause_name(i),
+                   (unsigned long long)refused[i]);
     }
 }
 
 static void ledger_write_requests(struct buf *body, const struct counters *sum)
 {
-    buf_printf(body, "\"requests\":{\"received\":%llu,\"accepted\":%llu,\"duplicate\":%llu,\"memory\":%llu,\"pending\":%llu,\"rejected\":%llu,\"shed\":{",
-               (unsigned long long)sum->requests_received, (unsigned long long)sum->requests_accepted,
-               (unsigned long long)sum->requests_duplicate, (unsigned long long)sum->requests_memory,
-               (unsigned long long)sum->requests_pending, (unsigned long long)sum->requests_rejected);
+    buf_printf(
+        body,
+        "\"requests\":{\"received\":%llu,\"accepted\":%llu,\"duplicate\":%llu,\"memory\":%llu,"
+        "\"pending\":%llu,\"rejected\":%llu,\"shed\":{",
+        (unsigned long long)sum->requests_received, (unsigned long long)sum->requests_accepted,
+        (unsigned long long)sum->requests_duplicate, (unsigned long long)sum->requests_memory,
+        (unsigned long long)sum->requests_pending, (unsigned long long)sum->requests_rejected);
     for (unsigned i = 0; i < SHED_CAUSES; i++) {
-        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", shed_cause_name(i), (unsigned long long)sum->requests_shed[i]);
+        buf_printf(body, "%s\"%s\":%llu", i == 0 ? "" : ",", shed_cause_name(i),
+                   (unsigned long long)sum->requests_shed[i]);
     }
     buf_put_text(body, "},\"refused\":{");
     ledger_write_refused(body, sum->requests_refused);
-    buf_printf(body, "},\"other\":%llu,\"other_refused\":{", (unsigned long long)sum->requests_other);
+    buf_printf(body, "},\"other\":%llu,\"other_refused\":{",
+               (unsigned long long)sum->requests_other);
     ledger_write_refused(body, sum->other_refused);
     buf_put_text(body, "}}");
 }
@@ -152,10 +166,15 @@ static void ledger_answer(struct shard *shard, const struct http_request *reques
     ledger_write_requests(&body, &sum);
     char since[CLOCK_RFC3339_BYTES];
     size_t since_bytes = clock_rfc3339(since, set->started_real_ns, 3);
-    buf_printf(&body, ",\"log\":{\"first_lsn_of_this_run\":%llu,\"durable_lsn\":%llu},\"since\":\"%.*s\",\"sinks\":{}}",
-               (unsigned long long)set->ledger_base_lsn + 1,
-               (unsigned long long)atomic_load_explicit(&set->status->durable_lsn, memory_order_acquire), (int)since_bytes, since);
-    struct http_answer answer = {.status = 200, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
+    buf_printf(
+        &body,
+        ",\"log\":{\"first_lsn_of_this_run\":%llu,\"durable_lsn\":%llu},\"since\":\"%.*s\","
+        "\"sinks\":{}}",
+        (unsigned long long)set->ledger_base_lsn + 1,
+        (unsigned long long)atomic_load_explicit(&set->status->durable_lsn, memory_order_acquire),
+        (int)since_bytes, since);
+    struct http_answer answer = {
+        .status = 200, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
     (void)server_answer(shard->server, request->conn, &answer);
 }
 
@@ -172,7 +191,8 @@ static void metrics_answer(struct shard *shard, const struct http_request *reque
     (void)server_answer(shard->server, request->conn, &answer);
 }
 
-enum http_verdict ops_on_request(struct shard *shard, const struct route *route, const struct http_request *request)
+enum http_verdict ops_on_request(struct shard *shard, const struct route *route,
+                                 const struct http_request *request)
 {
     ASSERT(request->deferred_count == 0);
     if (route->id == ROUTE_HEALTHCHECK) {

@@ -1,5 +1,6 @@
 /*
- * ops: routes about the process itself: health, ledger, metrics. Shard's thread; reads only published state.
+ * ops: routes about the process itself: health, ledger, metrics. Shard's thread; reads only
+ * published state.
  */
 #ifndef API_OPS_H
 #define API_OPS_H
@@ -10,12 +11,14 @@
 struct shard;
 struct shard_set;
 
-enum http_verdict ops_on_request(struct shard *shard, const struct route *route, const struct http_request *request);
+enum http_verdict ops_on_request(struct shard *shard, const struct route *route,
+                                 const struct http_request *request);
 
 /* NULL: healthy; else a static reason. Any thread. */
 const char *health_reason(struct shard_set *set, uint64_t now_ns);
 
-/* Sum over the shards of records that are neither durable, pending, rejected nor shed: 0 unless the program is wrong. */
+/* Sum over the shards of records that are neither durable, pending, rejected nor shed: 0 unless the
+ * program is wrong. */
 int64_t ledger_imbalance(struct shard_set *set);
 
 #endif

@@ -55,7 +55,8 @@ void pending_pop(struct pending_queue *queue)
 
 struct pending *pending_find(struct pending_queue *queue, uint64_t end)
 {
-    /* Bounded by the queue's length; each entry is passed once, because outcomes come in ring order. */
+    /* Bounded by the queue's length; each entry is passed once, because outcomes come in ring
+     * order. */
     while (queue->outcome < queue->tail) {
         struct pending *pending = pending_at(queue, queue->outcome);
         if (pending->end == end) {

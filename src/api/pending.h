@@ -1,6 +1,7 @@
 /*
- * pending: the FIFO of requests that wait for the writer, in the order of the shard's ring. Owned by the shard's thread. Ring
- * order is answer order, so a connection's answers come out in request order by themselves. Bounded: full is an answer (429).
+ * pending: the FIFO of requests that wait for the writer, in the order of the shard's ring. Owned
+ * by the shard's thread. Ring order is answer order, so a connection's answers come out in request
+ * order by themselves. Bounded: full is an answer (429).
  */
 #ifndef API_PENDING_H
 #define API_PENDING_H
@@ -33,10 +34,10 @@ struct pending {
 
 struct pending_queue {
     struct pending *items;
-    uint64_t capacity; /* power of two */
-    uint64_t head;     /* oldest */
-    uint64_t outcome;  /* first that may still get an outcome */
-    uint64_t tail;     /* next free */
+    uint64_t capacity;     /* power of two */
+    uint64_t head;         /* oldest */
+    uint64_t outcome;      /* first that may still get an outcome */
+    uint64_t tail;         /* next free */
     uint64_t record_count; /* sum over the queue */
 };
 
@@ -63,7 +64,8 @@ struct pending *pending_push(struct pending_queue *queue, uint32_t record_count)
 /* The oldest; the queue must not be empty. */
 struct pending *pending_oldest(struct pending_queue *queue);
 void pending_pop(struct pending_queue *queue);
-/* The entry whose frame ended at `end`, searching forward only (outcomes come in order); NULL when there is none. */
+/* The entry whose frame ended at `end`, searching forward only (outcomes come in order); NULL when
+ * there is none. */
 struct pending *pending_find(struct pending_queue *queue, uint64_t end);
 
 #endif

@@ -20,7 +20,8 @@ static int decode(struct slice from, uint8_t *to, size_t capacity, size_t *bytes
     for (size_t i = 0; i < from.bytes; i++) {
         uint8_t c = from.data[i];
         if (c == '%') {
-            if (from.bytes - i < 3 || hex_digit(from.data[i + 1]) < 0 || hex_digit(from.data[i + 2]) < 0) {
+            if (from.bytes - i < 3 || hex_digit(from.data[i + 1]) < 0 ||
+                hex_digit(from.data[i + 2]) < 0) {
                 return -EINVAL;
             }
             c = (uint8_t)(hex_digit(from.data[i + 1]) * 16 + hex_digit(from.data[i + 2]));
@@ -37,7 +38,8 @@ static int decode(struct slice from, uint8_t *to, size_t capacity, size_t *bytes
     return 1;
 }
 
-int query_string_find(struct slice query, const char *name, uint8_t *to, size_t capacity, size_t *bytes)
+int query_string_find(struct slice query, const char *name, uint8_t *to, size_t capacity,
+                      size_t *bytes)
 {
     size_t name_bytes = strlen(name);
     const uint8_t *at = query.data;

@@ -1,5 +1,6 @@
 /*
- * route: what a request means. One table serves requests, says 404 and 405, and (later) generates the API description. Pure.
+ * route: what a request means. One table serves requests, says 404 and 405, and (later) generates
+ * the API description. Pure.
  */
 #ifndef API_ROUTE_H
 #define API_ROUTE_H
@@ -30,7 +31,8 @@ struct route {
 const struct route *route_find(struct slice path);
 bool route_serves(const struct route *route, enum http_method method);
 bool route_is_ingest(const struct route *route);
-/* Asked by those who watch the process, who have neither token nor patience: /healthcheck, /metrics. */
+/* Asked by those who watch the process, who have neither token nor patience: /healthcheck,
+ * /metrics. */
 bool route_is_open(const struct route *route);
 /* The table, for documentation and tests. */
 const struct route *route_table(size_t *count);

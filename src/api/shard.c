@@ -11,17 +11,20 @@
 #include <errno.h>
 #include <string.h>
 
-/* A shard looks around at least this often, so that its heartbeat stays fresh and a stop is noticed without a wake-up. */
+/* A shard looks around at least this often, so that its heartbeat stays fresh and a stop is noticed
+ * without a wake-up. */
 #define SHARD_WAIT_NS_MAX (250 * NS_MS)
 
-/* Published bytes from which a writer that waits for its disk is worth waking: a second write may go in flight beside the
- * first, which pays from about 64 KiB on (field measurements: twice the throughput for 15 % more latency). */
+/* Published bytes from which a writer that waits for its disk is worth waking: a second write may
+ * go in flight beside the first, which pays from about 64 KiB on (field measurements: twice the
+ * throughput for 15 % more latency). */
 #define SHARD_BULK_BYTES (64u * 1024u)
 
 /* Takes over a configuration that the main thread has published. */
 static void shard_take_config(struct shard *shard)
 {
-    /* C1 (acquire end): the whole struct behind the pointer is visible, and the tokens behind it. */
+    /* C1 (acquire end): the whole struct behind the pointer is visible, and the tokens behind it.
+     */
     const struct policy *policy = atomic_load_explicit(&shard->set->policy, memory_order_acquire);
     if (LIKELY(policy == shard->policy)) {
         return;
@@ -30,7 +33,8 @@ static void shard_take_config(struct shard *shard)
     shard->policy = policy;
     shard->config = config;
     shard->asks_who = config->auth_enabled || config->rate_limit_enabled;
-    throttle_init(&shard->throttle, config->throttle_enabled, config->throttle_max_queue_depth, config->throttle_rate);
+    throttle_init(&shard->throttle, config->throttle_enabled, config->throttle_max_queue_depth,
+                  config->throttle_rate);
 }
 
 void shard_init(struct shard *shard, struct shard_set *set, unsigned index)
@@ -68,7 +72,8 @@ struct server_options shard_server_options(const struct config *config, unsigned
                    .target_bytes_max = 8192,
                    .fields_max = HTTP_FIELDS_MAX,
                    .body_bytes_max = config->max_body},
-        /* deflate cannot do better than 1032:1 (zlib technical notes), and repetitive logs come close; max_body bounds the rest. */
+        /* deflate cannot do better than 1032:1 (zlib technical notes), and repetitive logs come
+           close; max_body bounds the rest. */
         .decode_ratio_max = 1100,
         .head_timeout_ns = config->head_timeout_ns,
         .body_timeout_ns = config->body_timeout_ns,
@@ -86,8 +91,9 @@ struct server_options shard_server_options(const struct config *config, unsigned
     return options;
 }
 
-static enum http_head_verdict shard_on_head(void *context, const struct http_head *head, const uint8_t *base,
-                                            uint64_t *body_bytes_max, struct http_answer *answer)
+static enum http_head_verdict shard_on_head(void *context, const struct http_head *head,
+                                            const uint8_t *base, uint64_t *body_bytes_max,
+                                            struct http_answer *answer)
 {
     (void)body_bytes_max;
     return gate_on_head(context, head, base, answer);
@@ -104,7 +110,8 @@ static enum http_verdict shard_on_request(void *context, const struct http_reque
     if (shard->waiters.count != 0 && durable_is_waiting(&shard->waiters, request->conn)) {
         return HTTP_LATER;
     }
-    const struct route *route = route_find(http_span_slice(request->head_base, request->head->path));
+    const struct route *route =
+        route_find(http_span_slice(request->head_base, request->head->path));
     ASSERT(route != NULL); /* shard_on_head let it through */
     shard->counters_changed = true;
     if (route_is_ingest(route)) {
@@ -149,7 +156,8 @@ void shard_on_stop(void *context)
     shard->server = NULL;
 }
 
-/* Makes this pass's frames visible and wakes the writer if it sleeps: one barrier, at most one system call a pass. */
+/* Makes this pass's frames visible and wakes the writer if it sleeps: one barrier, at most one
+ * system call a pass. */
 static void shard_publish(struct shard *shard)
 {
     if (!shard->has_committed) {
@@ -219,5 +227,6 @@ int shard_duty(void *context)
     if (UNLIKELY(atomic_load_explicit(&shard->set->must_finish, memory_order_relaxed))) {
         return 1;
     }
-    return shard->is_draining && server_is_drained(shard->server) && pending_is_empty(&shard->pending);
+    return shard->is_draining && server_is_drained(shard->server) &&
+           pending_is_empty(&shard->pending);
 }

@@ -1,10 +1,12 @@
 /*
- * shard: one thread, one ring, one listener; the agent in which requests become records and durability becomes answers.
+ * shard: one thread, one ring, one listener; the agent in which requests become records and
+ * durability becomes answers.
  *
- *   recv -> parse -> validate -> claim in the ring -> publish -> ... the writer ... -> ack frame -> answer -> send
+ *   recv -> parse -> validate -> claim in the ring -> publish -> ... the writer ... -> ack frame ->
+ * answer -> send
  *
- * shard_duty() is everything the thread does. Nothing here is shared but the two rings of its store_port, the published
- * counters and the flags that the main thread sets.
+ * shard_duty() is everything the thread does. Nothing here is shared but the two rings of its
+ * store_port, the published counters and the flags that the main thread sets.
  */
 #ifndef API_SHARD_H
 #define API_SHARD_H
@@ -30,17 +32,17 @@ struct shard;
 /* What the shards have in common; read-only for them but where marked. */
 struct shard_set {
     _Atomic(const struct policy *) policy; /* main publishes (C1); shards take it once per pass */
-    struct rate_limit *rate_limit; /* one for all: see rate_limit.h */
+    struct rate_limit *rate_limit;         /* one for all: see rate_limit.h */
     struct store *store;
     const struct store_status *status;
     struct shard *shards;
     struct agent *agents; /* heartbeats, for health */
     unsigned count;
-    uint64_t started_at_ns;      /* monotonic */
+    uint64_t started_at_ns; /* monotonic */
     int64_t started_real_ns;
-    uint64_t ledger_base_lsn;    /* last LSN of the log at start */
-    _Atomic bool is_stopping;    /* main: stop accepting, answer what is in flight */
-    _Atomic bool must_finish;    /* main: the time for that is over */
+    uint64_t ledger_base_lsn;       /* last LSN of the log at start */
+    _Atomic bool is_stopping;       /* main: stop accepting, answer what is in flight */
+    _Atomic bool must_finish;       /* main: the time for that is over */
     _Atomic uint64_t ledger_faults; /* main's continuous check found an imbalance this often */
 };
 
@@ -63,9 +65,9 @@ struct shard {
     struct throttle throttle;
     struct durable_waiters waiters;
     struct ulid_source ulids;
-    struct body *body;   /* parser state */
-    uint8_t *scratch;    /* SHARD_SCRATCH_BYTES: answers under construction */
-    bool has_committed;  /* frames of this pass wait for publication */
+    struct body *body;  /* parser state */
+    uint8_t *scratch;   /* SHARD_SCRATCH_BYTES: answers under construction */
+    bool has_committed; /* frames of this pass wait for publication */
     bool is_draining;
     bool counters_changed;
 
@@ -78,8 +80,8 @@ struct shard {
 
 #define SHARD_SCRATCH_BYTES (512u * 1024u)
 #define SHARD_PENDING_MAX   16384u
-/* One arena block (1 KiB) for the outcome of each of SHARD_PENDING_MAX requests, and as much again, bounded by
- * SHARD_ERROR_TEXTS_BYTES, for listed errors. Charged when touched. */
+/* One arena block (1 KiB) for the outcome of each of SHARD_PENDING_MAX requests, and as much again,
+ * bounded by SHARD_ERROR_TEXTS_BYTES, for listed errors. Charged when touched. */
 #define SHARD_TEXTS_BYTES       (32u * 1024u * 1024u)
 #define SHARD_ERROR_TEXTS_BYTES (8u * 1024u * 1024u)
 
@@ -92,7 +94,8 @@ int shard_on_start(void *shard, struct err *err);
 int shard_duty(void *shard);
 void shard_on_stop(void *shard);
 
-/* Options of a shard's server from the configuration; park and stats are the caller's to add. Pure. */
+/* Options of a shard's server from the configuration; park and stats are the caller's to add. Pure.
+ */
 struct server_options shard_server_options(const struct config *config, unsigned shard_count);
 
 #endif

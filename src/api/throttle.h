@@ -1,6 +1,7 @@
 /*
- * throttle: the token bucket of the pipeline documents (api.md §6). While the queue is at most half of max_depth everything
- * is admitted; beyond, the admitted share falls linearly to rate_min at max_depth and stays there. Pure but for its bucket.
+ * throttle: the token bucket of the pipeline documents (api.md §6). While the queue is at most half
+ * of max_depth everything is admitted; beyond, the admitted share falls linearly to rate_min at
+ * max_depth and stays there. Pure but for its bucket.
  */
 #ifndef API_THROTTLE_H
 #define API_THROTTLE_H
@@ -18,7 +19,8 @@ struct throttle {
 void throttle_init(struct throttle *throttle, bool is_enabled, uint64_t depth_max, double rate_min);
 /* The curve. Pure. */
 double throttle_rate(const struct throttle *throttle, uint64_t depth);
-/* Every request brings `rate` tokens and needs one: of many requests exactly that share is admitted, evenly spread. */
+/* Every request brings `rate` tokens and needs one: of many requests exactly that share is
+ * admitted, evenly spread. */
 bool throttle_admit(struct throttle *throttle, uint64_t depth);
 
 #endif

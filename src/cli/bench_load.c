@@ -15,10 +15,12 @@
 
 #include <liburing.h>
 
-#define NUMBER_DIGITS  16
-#define RECEIVE_BYTES  (64u * 1024u)
-#define RECORD_HEAD    "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"bench\",\"level\":\"INFO\",\"message\":\"Agent step finished in 12 ms\",\"correlation_id\":\"n"
-#define RECORD_TAIL    "\"}"
+#define NUMBER_DIGITS 16
+#define RECEIVE_BYTES (64u * 1024u)
+#define RECORD_HEAD                                                                                \
+    "{\"timestamp\":\"2025-08-25T10:00:00.123456Z\",\"service\":\"bench\",\"level\":\"INFO\","     \
+    "\"message\":\"Agent step finished in 12 ms\",\"correlation_id\":\"n"
+#define RECORD_TAIL "\"}"
 
 enum bench_op {
     OP_SEND = 1,
@@ -73,7 +75,8 @@ uint64_t bench_quantile_us(const struct bench_result *result, double quantile)
 uint64_t bench_number_of(struct slice payload)
 {
     size_t at = sizeof RECORD_HEAD - 1;
-    if (payload.bytes != at + NUMBER_DIGITS + sizeof RECORD_TAIL - 1 || memcmp(payload.data, RECORD_HEAD, at) != 0) {
+    if (payload.bytes != at + NUMBER_DIGITS + sizeof RECORD_TAIL - 1 ||
+        memcmp(payload.data, RECORD_HEAD, at) != 0) {
         return 0;
     }
     uint64_t number = 0;
@@ -83,7 +86,9 @@ uint64_t bench_number_of(struct slice payload)
     return number;
 }
 
-/* ---- requests ----------------------------------------------------------------------------------------------------- */
+/* ---- requests
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void bench_build_request(struct bench_load *load)
 {
@@ -92,12 +97,14 @@ static void bench_build_request(struct bench_load *load)
     size_t body_bytes = options->batch == 1 ? record_bytes : options->batch * (record_bytes + 1);
     load->request = mem_alloc(body_bytes + 4096);
     load->number_at = mem_alloc_array(options->batch, sizeof *load->number_at);
-    size_t at = (size_t)snprintf((char *)load->request, 1024,
-                                 "POST /v1/logs HTTP/1.1\r\nHost: %s:%u\r\nContent-Type: %s\r\nContent-Length: %zu\r\n",
-                                 options->host, options->port,
-                                 options->batch == 1 ? "application/json" : "application/x-ndjson", body_bytes);
+    size_t at = (size_t)snprintf(
+        (char *)load->request, 1024,
+        "POST /v1/logs HTTP/1.1\r\nHost: %s:%u\r\nContent-Type: %s\r\nContent-Length: %zu\r\n",
+        options->host, options->port,
+        options->batch == 1 ? "application/json" : "application/x-ndjson", body_bytes);
     for (unsigned i = 0; i < options->extra_count; i++) {
-        at += (size_t)snprintf((char *)load->request + at, 512, "%s\r\n", options->extra_headers[i]);
+        at +=
+            (size_t)snprintf((char *)load->request + at, 512, "%s\r\n", options->extra_headers[i]);
     }
     memcpy(load->request + at, "\r\n", 2);
     at += 2;
@@ -128,8 +135,8 @@ static void bench_send(struct bench_load *load, struct bench_connection *connect
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&load->ring);
     ASSERT(sqe != NULL); /* the ring has two entries per connection */
-    io_uring_prep_send(sqe, connection->fd, connection->send + connection->sent, connection->send_bytes - connection->sent,
-                       MSG_NOSIGNAL | MSG_WAITALL);
+    io_uring_prep_send(sqe, connection->fd, connection->send + connection->sent,
+                       connection->send_bytes - connection->sent, MSG_NOSIGNAL | MSG_WAITALL);
     io_uring_sqe_set_data64(sqe, (uint64_t)(connection - load->connections) << 8 | OP_SEND);
     connection->is_sending = true;
 }
@@ -138,7 +145,8 @@ static void bench_receive(struct bench_load *load, struct bench_connection *conn
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&load->ring);
     ASSERT(sqe != NULL);
-    io_uring_prep_recv(sqe, connection->fd, connection->receive + connection->received, RECEIVE_BYTES - connection->received, 0);
+    io_uring_prep_recv(sqe, connection->fd, connection->receive + connection->received,
+                       RECEIVE_BYTES - connection->received, 0);
     sqe->ioprio = IORING_RECVSEND_POLL_FIRST;
     io_uring_sqe_set_data64(sqe, (uint64_t)(connection - load->connections) << 8 | OP_RECEIVE);
     connection->is_receiving = true;
@@ -169,9 +177,12 @@ static void bench_next(struct bench_load *load, struct bench_connection *connect
     bench_send(load, connection);
 }
 
-/* ---- answers ------------------------------------------------------------------------------------------------------ */
+/* ---- answers
+ * ------------------------------------------------------------------------------------------------------
+ */
 
-static void bench_count_answer(struct bench_load *load, struct bench_connection *connection, unsigned status, uint64_t now_ns)
+static void bench_count_answer(struct bench_load *load, struct bench_connection *connection,
+                               unsigned status, uint64_t now_ns)
 {
     struct bench_result *result = load->result;
     uint64_t latency_us = (now_ns - connection->sent_at_ns) / NS_US;
@@ -179,7 +190,8 @@ static void bench_count_answer(struct bench_load *load, struct bench_connection 
     result->latency_max_us = u64_max(result->latency_max_us, latency_us);
     if (status == 202) {
         result->accepted++;
-        for (uint64_t n = connection->first_number; n < connection->first_number + load->options->batch; n++) {
+        for (uint64_t n = connection->first_number;
+             n < connection->first_number + load->options->batch; n++) {
             load->numbers->acked[n / 64] |= UINT64_C(1) << (n % 64);
         }
     } else if (status == 429 || status == 503) {
@@ -191,7 +203,8 @@ static void bench_count_answer(struct bench_load *load, struct bench_connection 
     connection->unanswered--;
 }
 
-/* Bytes of the first complete response in the buffer, 0 when there is none yet, -1 when it is no response. */
+/* Bytes of the first complete response in the buffer, 0 when there is none yet, -1 when it is no
+ * response. */
 static int64_t bench_parse(const uint8_t *data, size_t bytes, unsigned *status)
 {
     static const char length_field[] = "Content-Length: ";
@@ -204,7 +217,8 @@ static int64_t bench_parse(const uint8_t *data, size_t bytes, unsigned *status)
     if (head < 16 || memcmp(data, "HTTP/1.1 ", 9) != 0 || length == NULL) {
         return -1;
     }
-    *status = (unsigned)(data[9] - '0') * 100 + (unsigned)(data[10] - '0') * 10 + (unsigned)(data[11] - '0');
+    *status = (unsigned)(data[9] - '0') * 100 + (unsigned)(data[10] - '0') * 10 +
+              (unsigned)(data[11] - '0');
     size_t body = 0;
     for (const uint8_t *c = length + sizeof length_field - 1; *c >= '0' && *c <= '9'; c++) {
         body = body * 10 + (size_t)(*c - '0');
@@ -222,7 +236,8 @@ static void bench_close(struct bench_load *load, struct bench_connection *connec
     }
 }
 
-static void bench_on_received(struct bench_load *load, struct bench_connection *connection, int result)
+static void bench_on_received(struct bench_load *load, struct bench_connection *connection,
+                              int result)
 {
     connection->is_receiving = false;
     if (result <= 0) {
@@ -266,18 +281,24 @@ static void bench_on_sent(struct bench_load *load, struct bench_connection *conn
     }
 }
 
-/* ---- life --------------------------------------------------------------------------------------------------------- */
+/* ---- life
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
-static int bench_connect(struct bench_load *load, struct bench_connection *connection, struct err *err)
+static int bench_connect(struct bench_load *load, struct bench_connection *connection,
+                         struct err *err)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)load->options->port)};
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)load->options->port)};
     int one = 1;
     if (inet_pton(AF_INET, load->options->host, &address.sin_addr) != 1) {
         return err_set(err, -EINVAL, "'%s' is not an IPv4 address", load->options->host);
     }
     connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connection->fd < 0 || connect(connection->fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        return err_set(err, -errno, "connect to %s:%u: %s", load->options->host, load->options->port, err_name(-errno));
+    if (connection->fd < 0 ||
+        connect(connection->fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        return err_set(err, -errno, "connect to %s:%u: %s", load->options->host,
+                       load->options->port, err_name(-errno));
     }
     setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     connection->is_open = true;
@@ -293,7 +314,8 @@ static int bench_connect(struct bench_load *load, struct bench_connection *conne
 static int bench_start(struct bench_load *load, struct err *err)
 {
     struct io_uring_params params = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE |
+                 IORING_SETUP_CLAMP,
         .cq_entries = 16384,
     };
     int result = io_uring_queue_init_params(4096, &load->ring, &params);
@@ -369,8 +391,9 @@ static int bench_pass(struct bench_load *load)
     return 0;
 }
 
-int bench_load_run(const struct bench_options *options, struct bench_numbers *numbers, struct bench_result *result,
-                   bench_should_stop should_stop, void *context, struct err *err)
+int bench_load_run(const struct bench_options *options, struct bench_numbers *numbers,
+                   struct bench_result *result, bench_should_stop should_stop, void *context,
+                   struct err *err)
 {
     struct bench_load load = {.options = options, .numbers = numbers, .result = result};
     int code = bench_start(&load, err);

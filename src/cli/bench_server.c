@@ -17,7 +17,8 @@
 
 static NORETURN void bench_server_exec(int log_fd, const char *data_dir, char *const *arguments)
 {
-    char *argv[ARGUMENTS_MAX + 8] = {"sluice", "serve", "--data-dir", (char *)(uintptr_t)data_dir, "--listen", "127.0.0.1:0"};
+    char *argv[ARGUMENTS_MAX + 8] = {
+        "sluice", "serve", "--data-dir", (char *)(uintptr_t)data_dir, "--listen", "127.0.0.1:0"};
     unsigned count = 6;
     for (unsigned i = 0; arguments != NULL && arguments[i] != NULL && i < ARGUMENTS_MAX; i++) {
         argv[count++] = arguments[i];
@@ -27,8 +28,9 @@ static NORETURN void bench_server_exec(int log_fd, const char *data_dir, char *c
     _exit(127);
 }
 
-/* Reads the child's log until it names its port. The pipe stays open in the child; what follows is discarded by closing ours only
- * at the end, so the child never blocks: it logs a handful of lines. */
+/* Reads the child's log until it names its port. The pipe stays open in the child; what follows is
+ * discarded by closing ours only at the end, so the child never blocks: it logs a handful of lines.
+ */
 static int bench_server_wait_ready(struct bench_server *server, int log_fd, struct err *err)
 {
     char text[8192];
@@ -46,7 +48,10 @@ static int bench_server_wait_ready(struct bench_server *server, int log_fd, stru
         used += (size_t)got;
         text[used] = 0;
         const char *ready = strstr(text, "serving on http://127.0.0.1:");
-        const char *digits = ready == NULL ? NULL : strrchr(ready, '\n') == NULL ? NULL : ready + sizeof "serving on http://127.0.0.1:" - 1;
+        const char *digits = ready == NULL ? NULL
+                             : strrchr(ready, '\n') == NULL
+                                 ? NULL
+                                 : ready + sizeof "serving on http://127.0.0.1:" - 1;
         if (digits != NULL) {
             server->port = (unsigned)strtoul(digits, NULL, 10);
             return 0;
@@ -56,7 +61,8 @@ static int bench_server_wait_ready(struct bench_server *server, int log_fd, stru
     return err_set(err, -ETIMEDOUT, "the server did not become ready: %.600s", text);
 }
 
-int bench_server_start(struct bench_server *server, const char *data_dir, char *const *arguments, struct err *err)
+int bench_server_start(struct bench_server *server, const char *data_dir, char *const *arguments,
+                       struct err *err)
 {
     int log_pipe[2];
     if (pipe2(log_pipe, O_CLOEXEC) < 0) {
@@ -74,7 +80,8 @@ int bench_server_start(struct bench_server *server, const char *data_dir, char *
         close(log_pipe[0]);
         return result;
     }
-    /* Moved out of the way but kept open: a closed pipe would turn the child's next log line into EPIPE. */
+    /* Moved out of the way but kept open: a closed pipe would turn the child's next log line into
+     * EPIPE. */
     return 0;
 }
 
@@ -122,7 +129,9 @@ uint64_t bench_process_cpu_us(pid_t pid)
         return 0;
     }
     const char *after_name = strrchr(text, ')');
-    if (after_name == NULL || sscanf(after_name + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system_time) != 2) {
+    if (after_name == NULL ||
+        sscanf(after_name + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+               &system_time) != 2) {
         return 0;
     }
     return (user + system_time) * (uint64_t)(1000000 / sysconf(_SC_CLK_TCK));
@@ -131,12 +140,15 @@ uint64_t bench_process_cpu_us(pid_t pid)
 uint64_t bench_system_cpu_us(void)
 {
     char text[1024];
-    unsigned long long user = 0, nice_time = 0, system_time = 0, idle = 0, io = 0, irq = 0, soft = 0;
+    unsigned long long user = 0, nice_time = 0, system_time = 0, idle = 0, io = 0, irq = 0,
+                       soft = 0;
     if (read_file("/proc/stat", text, sizeof text) == 0 ||
-        sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu", &user, &nice_time, &system_time, &idle, &io, &irq, &soft) != 7) {
+        sscanf(text, "cpu %llu %llu %llu %llu %llu %llu %llu", &user, &nice_time, &system_time,
+               &idle, &io, &irq, &soft) != 7) {
         return 0;
     }
-    return (user + nice_time + system_time + irq + soft) * (uint64_t)(1000000 / sysconf(_SC_CLK_TCK));
+    return (user + nice_time + system_time + irq + soft) *
+           (uint64_t)(1000000 / sysconf(_SC_CLK_TCK));
 }
 
 uint64_t bench_process_rss_bytes(pid_t pid)

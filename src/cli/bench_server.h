@@ -1,5 +1,6 @@
 /*
- * bench_server: a Sluice of our own as a child process, for `sluice bench`: start, wait for "ready", read its CPU time, kill -9.
+ * bench_server: a Sluice of our own as a child process, for `sluice bench`: start, wait for
+ * "ready", read its CPU time, kill -9.
  */
 #ifndef CLI_BENCH_SERVER_H
 #define CLI_BENCH_SERVER_H
@@ -15,7 +16,8 @@ struct bench_server {
 };
 
 /* arguments: NULL-terminated, appended to "serve --data-dir DIR --listen 127.0.0.1:0". */
-int bench_server_start(struct bench_server *server, const char *data_dir, char *const *arguments, struct err *err) MUST_USE;
+int bench_server_start(struct bench_server *server, const char *data_dir, char *const *arguments,
+                       struct err *err) MUST_USE;
 void bench_server_kill(struct bench_server *server);
 /* SIGTERM and wait; the exit code, or -1 when it died otherwise. */
 int bench_server_stop(struct bench_server *server);

@@ -51,12 +51,9 @@ static bool dump_knows_kind(const char *name)
 static int dump_parse(struct dump_options *options, int argc, char **argv)
 {
     static const struct option table[] = {
-        {"data-dir", required_argument, NULL, 'd'},
-        {"kind", required_argument, NULL, 'k'},
-        {"from-lsn", required_argument, NULL, 'a'},
-        {"to-lsn", required_argument, NULL, 'b'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"data-dir", required_argument, NULL, 'd'}, {"kind", required_argument, NULL, 'k'},
+        {"from-lsn", required_argument, NULL, 'a'}, {"to-lsn", required_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
     };
     *options = (struct dump_options){.data_dir = "./data", .to_lsn = UINT64_MAX};
     optind = 1;
@@ -79,8 +76,8 @@ static int dump_parse(struct dump_options *options, int argc, char **argv)
     return optind == argc ? 0 : -1;
 }
 
-/* One line per record: a line break in a record is white space between its tokens (inside a string it would not be JSON), so a
- * space says the same. */
+/* One line per record: a line break in a record is white space between its tokens (inside a string
+ * it would not be JSON), so a space says the same. */
 static void dump_print_payload(struct slice payload)
 {
     const uint8_t *from = payload.data;
@@ -148,8 +145,9 @@ int cli_dump(int argc, char **argv)
     struct reader *reader = NULL;
     int parsed = dump_parse(&options, argc, argv);
     if (parsed != 0) {
-        fputs(parsed > 0 ? cli_help_text("dump")
-                         : "usage: sluice dump --data-dir DIR [--kind KIND] [--from-lsn A] [--to-lsn B]\n",
+        fputs(parsed > 0
+                  ? cli_help_text("dump")
+                  : "usage: sluice dump --data-dir DIR [--kind KIND] [--from-lsn A] [--to-lsn B]\n",
               parsed > 0 ? stdout : stderr);
         return parsed > 0 ? CLI_DONE : CLI_USAGE;
     }

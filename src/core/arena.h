@@ -1,8 +1,9 @@
 /*
- * arena: a buddy allocator over one mapped range, for connection buffers. One owner thread, no locks, no allocation
- * after init. Blocks are powers of two from ARENA_BLOCK_MIN to the arena's largest; exhaustion is a NULL, which the caller
- * answers (503), never an abort. Blocks of ARENA_RELEASE_BYTES and more give their pages back when freed beyond a
- * retained amount, so that one large body does not stay resident.
+ * arena: a buddy allocator over one mapped range, for connection buffers. One owner thread, no
+ * locks, no allocation after init. Blocks are powers of two from ARENA_BLOCK_MIN to the arena's
+ * largest; exhaustion is a NULL, which the caller answers (503), never an abort. Blocks of
+ * ARENA_RELEASE_BYTES and more give their pages back when freed beyond a retained amount, so that
+ * one large body does not stay resident.
  */
 #ifndef CORE_ARENA_H
 #define CORE_ARENA_H

@@ -1,9 +1,9 @@
 /*
  * base: the few words every file uses. Pure; no state but a thread's own name.
  *
- * ASSERT stays on in release builds and means "the program is wrong": it prints where and aborts, because a
- * process that has lost its invariants must not touch the log. Input, disk content and peers are never
- * ASSERTed; they are checked and answered.
+ * ASSERT stays on in release builds and means "the program is wrong": it prints where and aborts,
+ * because a process that has lost its invariants must not touch the log. Input, disk content and
+ * peers are never ASSERTed; they are checked and answered.
  */
 #ifndef CORE_BASE_H
 #define CORE_BASE_H
@@ -20,16 +20,16 @@
 #define ARRAY_COUNT(a)           (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(p, type, m) ((type *)(void *)((char *)(p)-offsetof(type, m)))
 
-/* x86-64 prefetches lines in pairs, so two threads' words are kept two lines apart (Intel SDM, "spatial
- * prefetcher"; Agrona and folly measured the same). */
+/* x86-64 prefetches lines in pairs, so two threads' words are kept two lines apart (Intel SDM,
+ * "spatial prefetcher"; Agrona and folly measured the same). */
 #define CACHE_LINE_BYTES   64
 #define CACHE_LINE_ALIGNED __attribute__((aligned(2 * CACHE_LINE_BYTES)))
 
-#define KIB(n)   ((uint64_t)(n) << 10)
-#define MIB(n)   ((uint64_t)(n) << 20)
-#define NS_US    UINT64_C(1000)
-#define NS_MS    UINT64_C(1000000)
-#define NS_S     UINT64_C(1000000000)
+#define KIB(n) ((uint64_t)(n) << 10)
+#define MIB(n) ((uint64_t)(n) << 20)
+#define NS_US  UINT64_C(1000)
+#define NS_MS  UINT64_C(1000000)
+#define NS_S   UINT64_C(1000000000)
 
 NORETURN void assert_failed(const char *expression, const char *file, int line);
 
@@ -72,8 +72,8 @@ static inline uint64_t align_up(uint64_t value, uint64_t alignment)
     return (value + alignment - 1) & ~(alignment - 1);
 }
 
-/* What a thread is, for ASSERT_ROLE: a structure owned by one agent refuses every other. ROLE_ANY (tests, tools,
- * start-up before the agents run) passes every check. */
+/* What a thread is, for ASSERT_ROLE: a structure owned by one agent refuses every other. ROLE_ANY
+ * (tests, tools, start-up before the agents run) passes every check. */
 enum role {
     ROLE_ANY = 0,
     ROLE_SHARD,

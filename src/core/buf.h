@@ -1,6 +1,7 @@
 /*
- * buf: a bounded text builder over memory that somebody else owns. Writing past the end sets is_truncated and keeps what
- * fitted; nobody has to check each call. Used for answers, log lines, metrics.
+ * buf: a bounded text builder over memory that somebody else owns. Writing past the end sets
+ * is_truncated and keeps what fitted; nobody has to check each call. Used for answers, log lines,
+ * metrics.
  */
 #ifndef CORE_BUF_H
 #define CORE_BUF_H
@@ -24,11 +25,13 @@ void buf_put_u64(struct buf *buf, uint64_t value);
 void buf_put_i64(struct buf *buf, int64_t value);
 void buf_printf(struct buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* A JSON string with quotes: escapes '"', '\\' and controls, passes valid UTF-8 through, and turns every byte that is
- * not part of valid UTF-8 into U+FFFD, so that the result is always valid JSON. */
+/* A JSON string with quotes: escapes '"', '\\' and controls, passes valid UTF-8 through, and turns
+ * every byte that is not part of valid UTF-8 into U+FFFD, so that the result is always valid JSON.
+ */
 void buf_put_json_string(struct buf *buf, struct slice text);
 
-/* Decimal digits of value at out (at least 20 bytes); returns their count. Pure, fast: on the answer path. */
+/* Decimal digits of value at out (at least 20 bytes); returns their count. Pure, fast: on the
+ * answer path. */
 size_t u64_format(char *out, uint64_t value);
 
 #endif

@@ -1,10 +1,11 @@
 /*
- * config: one immutable struct, from defaults < file (INI, libinih) < environment (SLUICE_SECTION_KEY, and the names that
- * people bring from the systems Sluice replaces, api.md §6) < flags (--set section.key=value). Parsed and validated as a
- * whole: all problems are listed at once, each with where it came from (file:line, variable, flag), and nothing else happens.
+ * config: one immutable struct, from defaults < file (INI, libinih) < environment
+ * (SLUICE_SECTION_KEY, and the names that people bring from the systems Sluice replaces, api.md §6)
+ * < flags (--set section.key=value). Parsed and validated as a whole: all problems are listed at
+ * once, each with where it came from (file:line, variable, flag), and nothing else happens.
  *
- * A key is one row of the table in config_table.c: name, type, default, bounds, whether SIGHUP may change it, one line of help.
- * `sluice config` prints the table with values and origins.
+ * A key is one row of the table in config_table.c: name, type, default, bounds, whether SIGHUP may
+ * change it, one line of help. `sluice config` prints the table with values and origins.
  */
 #ifndef CORE_CONFIG_H
 #define CORE_CONFIG_H
@@ -13,8 +14,8 @@
 #include "core/buf.h"
 #include "core/err.h"
 
-#define CONFIG_TEXT_BYTES  256
-#define CONFIG_LISTEN_MAX  16
+#define CONFIG_TEXT_BYTES   256
+#define CONFIG_LISTEN_MAX   16
 #define CONFIG_PROBLEMS_MAX 32
 #define CONFIG_WARNINGS_MAX 8
 
@@ -32,7 +33,8 @@ enum config_log_format {
 
 struct config {
     /* server.* */
-    char listen[CONFIG_LISTEN_MAX][CONFIG_TEXT_BYTES]; /* server.listen: comma separated; default 127.0.0.1:8080 */
+    char listen[CONFIG_LISTEN_MAX]
+               [CONFIG_TEXT_BYTES]; /* server.listen: comma separated; default 127.0.0.1:8080 */
     unsigned listen_count;
     uint64_t shards;            /* server.shards: auto = 0 */
     enum config_io io;          /* server.io */
@@ -72,10 +74,11 @@ struct config {
     char auth_tokens[CONFIG_TEXT_BYTES];
     bool auth_enabled;
     bool auth_protect_health; /* auth.protect_health false */
-    /* TELEMETRY_API_AUTH_TOKEN: a secret, therefore no key, never printed, and fixed for the life of the process. */
+    /* TELEMETRY_API_AUTH_TOKEN: a secret, therefore no key, never printed, and fixed for the life
+     * of the process. */
     char auth_environment_token[CONFIG_TEXT_BYTES];
     bool rate_limit_enabled;
-    uint64_t rate_limit_rpm; /* 60 */
+    uint64_t rate_limit_rpm;              /* 60 */
     char cors_origins[CONFIG_TEXT_BYTES]; /* * */
     char runs_db[CONFIG_TEXT_BYTES];
     /* health.* */
@@ -90,12 +93,15 @@ struct config {
 struct config_problems {
     unsigned count; /* may exceed CONFIG_PROBLEMS_MAX; the rest is counted only */
     char text[CONFIG_PROBLEMS_MAX][ERR_TEXT_BYTES];
-    unsigned warning_count; /* accepted, but not what the writer may expect; also counted beyond the array */
+    unsigned warning_count; /* accepted, but not what the writer may expect; also counted beyond the
+                               array */
     char warnings[CONFIG_WARNINGS_MAX][ERR_TEXT_BYTES];
 };
 
-/* Adds one; beyond CONFIG_PROBLEMS_MAX it is only counted. For those who check what a value names. */
-void config_problems_add(struct config_problems *problems, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Adds one; beyond CONFIG_PROBLEMS_MAX it is only counted. For those who check what a value names.
+ */
+void config_problems_add(struct config_problems *problems, const char *format, ...)
+    PRINTF_LIKE(2, 3);
 
 /* Where values come from. file NULL: none (./sluice.conf is not read by itself). */
 struct config_sources {
@@ -109,14 +115,18 @@ struct config_sources {
 int config_load(struct config *config, const struct config_sources *sources,
                 struct config_problems *problems) MUST_USE;
 
-/* `sluice config`: each key, its effective value, where it came from, help. is_json: one object. Secrets are not values of
- * keys (auth.tokens names a file), so nothing is hidden. */
-void config_print(struct buf *out, const struct config *config, const struct config_sources *sources, bool is_json);
+/* `sluice config`: each key, its effective value, where it came from, help. is_json: one object.
+ * Secrets are not values of keys (auth.tokens names a file), so nothing is hidden. */
+void config_print(struct buf *out, const struct config *config,
+                  const struct config_sources *sources, bool is_json);
 
-/* Reload: takes into running what may change while running; lists in applied and ignored the names that differ. */
-void config_apply_reload(struct config *running, const struct config *fresh, struct buf *applied, struct buf *ignored);
+/* Reload: takes into running what may change while running; lists in applied and ignored the names
+ * that differ. */
+void config_apply_reload(struct config *running, const struct config *fresh, struct buf *applied,
+                         struct buf *ignored);
 
-/* "16M", "500us", "30d" ... Pure; 0 or -EINVAL. Sizes: K M G T (powers of 1024), times: ns us ms s m h d. */
+/* "16M", "500us", "30d" ... Pure; 0 or -EINVAL. Sizes: K M G T (powers of 1024), times: ns us ms s
+ * m h d. */
 int config_parse_size(uint64_t *bytes, const char *text) MUST_USE;
 int config_parse_time(uint64_t *ns, const char *text) MUST_USE;
 

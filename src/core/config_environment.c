@@ -36,11 +36,11 @@ static const struct {
 static const char *const environment_ports[] = {"TELEMETRY_API_PORT", "HTTP_PORT", "GATEWAY_PORT",
                                                 "PORT"};
 
-/* SLUICE_* that are no keys of this table. The last three come from Kubernetes, which tells every pod of a
- * namespace about a Service named "sluice" in such variables. */
-static const char *const environment_foreign[] = {"SLUICE_TEST_", "SLUICE_MEM_LATCH=",
-                                                  "SLUICE_SINK_", "SLUICE_PORT=",
-                                                  "SLUICE_PORT_", "SLUICE_SERVICE_"};
+/* SLUICE_* that are no keys of this table. The last three come from Kubernetes, which tells every
+ * pod of a namespace about a Service named "sluice" in such variables. */
+static const char *const environment_foreign[] = {
+    "SLUICE_TEST_", "SLUICE_MEM_LATCH=", "SLUICE_SINK_",
+    "SLUICE_PORT=", "SLUICE_PORT_",      "SLUICE_SERVICE_"};
 
 /* Which brought name set a key, "" for none. */
 struct environment_claims {

@@ -1,7 +1,8 @@
 /*
- * hist: a log-linear histogram of durations, one writer, any reader. Each power of two from 1 us to about 68 s is cut
- * in 4 linear buckets, so a quantile is wrong by at most 25 %, in 2 x 100 words. The writer's adds are relaxed: a
- * reader may see a count without its sum, never a torn word, and both catch up.
+ * hist: a log-linear histogram of durations, one writer, any reader. Each power of two from 1 us to
+ * about 68 s is cut in 4 linear buckets, so a quantile is wrong by at most 25 %, in 2 x 100 words.
+ * The writer's adds are relaxed: a reader may see a count without its sum, never a torn word, and
+ * both catch up.
  */
 #ifndef CORE_HIST_H
 #define CORE_HIST_H
@@ -30,7 +31,8 @@ uint64_t hist_quantile(const struct hist *hist, double quantile);
 /* Upper edge of bucket index, inclusive. Pure. */
 uint64_t hist_bucket_edge_ns(size_t index);
 size_t hist_bucket_index(uint64_t duration_ns);
-/* Prometheus text: NAME_bucket{LABELS,le="..."} at powers of two from 1 us, NAME_sum, NAME_count. labels may be "". */
+/* Prometheus text: NAME_bucket{LABELS,le="..."} at powers of two from 1 us, NAME_sum, NAME_count.
+ * labels may be "". */
 void hist_write_prometheus(struct buf *out, const char *name, const char *labels,
                            const struct hist *hist);
 

@@ -1,9 +1,10 @@
 /*
- * logline: one line per event on stderr, text for a terminal, JSON otherwise. Rate-limited per call site (10 lines, then 1 a
- * second, with the number held back). Agents never block on a slow stderr: a line is formatted by the caller into its
- * thread's ring and written by the main thread (logline_drain); before logline_start and after logline_stop, and when the
- * process is about to die, it is written directly. A full ring drops the line and counts it; the count is logged.
- * Never log: bodies, headers, tokens, keys.
+ * logline: one line per event on stderr, text for a terminal, JSON otherwise. Rate-limited per call
+ * site (10 lines, then 1 a second, with the number held back). Agents never block on a slow stderr:
+ * a line is formatted by the caller into its thread's ring and written by the main thread
+ * (logline_drain); before logline_start and after logline_stop, and when the process is about to
+ * die, it is written directly. A full ring drops the line and counts it; the count is logged. Never
+ * log: bodies, headers, tokens, keys.
  *
  *   LOG(LOGLINE_WARNING, "segment_failed", "segment %" PRIu64 " is sealed: %s", id, why);
  */

@@ -108,8 +108,8 @@ void *mem_map_huge(size_t bytes)
 {
     void *p = mem_map(bytes);
     if (p != NULL) {
-        /* A wish: refused where the system has none, and then nothing is lost but speed. Kernels from 6.7 on align such a
-         * mapping by themselves. */
+        /* A wish: refused where the system has none, and then nothing is lost but speed. Kernels
+         * from 6.7 on align such a mapping by themselves. */
         (void)madvise(p, bytes, MADV_HUGEPAGE);
     }
     return p;

@@ -17,8 +17,9 @@ void mem_free(void *p);
 
 /* Anonymous, page-aligned, zeroed, charged only when touched (MAP_NORESERVE). NULL on failure. */
 void *mem_map(size_t bytes) MUST_USE;
-/* Likewise, asking for huge pages: for buffers that the kernel reads and writes directly, which then pins one page where it
- * would have pinned 512. The first touch charges 2 MiB. Without huge pages it is mem_map. */
+/* Likewise, asking for huge pages: for buffers that the kernel reads and writes directly, which
+ * then pins one page where it would have pinned 512. The first touch charges 2 MiB. Without huge
+ * pages it is mem_map. */
 void *mem_map_huge(size_t bytes) MUST_USE;
 void mem_unmap(void *p, size_t bytes);
 

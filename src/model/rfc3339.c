@@ -211,6 +211,9 @@ const char *rfc3339_parse(struct slice text, enum rfc3339_zone zone, int64_t *ns
         if (UNLIKELY(taken == 0)) {
             return "second fraction has no digits";
         }
+        if (UNLIKELY(taken > 1 + FRACTION_DIGITS)) {
+            return "second fraction has more than 9 digits";
+        }
         at += taken;
     }
     int32_t offset_minutes;

@@ -3,11 +3,11 @@
  *
  *   YYYY-MM-DD ('T' | 't' | ' ') HH:MM:SS ['.' digits] ('Z' | 'z' | ('+' | '-') HH:MM)
  *
- * Decisions. Any number of fraction digits; what is below a nanosecond is cut off. Dates are
- * checked against the calendar. A leap second (SS = 60) is taken only where UTC shows 23:59, and
- * becomes 23:59:59.999999999, so that it stays in its day and after everything before it; its own
- * fraction is dropped. An offset goes to 23:59; -00:00 is UTC. A result that does not fit an int64
- * of nanoseconds (1677-09-21 to 2262-04-11) is refused.
+ * Decisions. One to nine fraction digits: what is below a nanosecond would be lost, so it is
+ * refused. Dates are checked against the calendar. A leap second (SS = 60) is taken only where UTC
+ * shows 23:59, and becomes 23:59:59.999999999, so that it stays in its day and after everything
+ * before it; its own fraction is dropped. An offset goes to 23:59; -00:00 is UTC. A result that
+ * does not fit an int64 of nanoseconds (1677-09-21 to 2262-04-11) is refused.
  *
  * Records of one batch are of the same minute: a memo keeps the last one that was parsed, so that
  * of a text in the usual form only seconds and fraction are left to read:

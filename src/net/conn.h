@@ -43,8 +43,8 @@ enum {
     CONN_UNSENT_MAX = 1024 * 1024, /* unsent answers; beyond, parsing stops */
     CONN_SEND_MAX = 256 * 1024, /* one send: its end is the progress that send_timeout asks for */
     CONN_LINGER_BYTES =
-        64 * 1024 * 1024,   /* discarded while lingering (linger_ns bounds the time): a client that writes
-                               all of a refused body first still reads why */
+        64 * 1024 * 1024,   /* discarded while lingering (linger_ns bounds the time): a client that
+                               writes   all of a refused body first still reads why */
     CONN_REFUSE_SLOTS = 16, /* connections beyond connections_max that hear a 503 */
     SERVER_LISTEN_MAX = 16,
 };
@@ -173,7 +173,7 @@ struct server {
     struct listener listeners[SERVER_LISTEN_MAX];
     uint64_t now_ns;
     uint64_t event_interval_ns; /* average time between events, lately */
-    uint64_t accept_retry_ns; /* 0: no listener waits to be armed again */
+    uint64_t accept_retry_ns;   /* 0: no listener waits to be armed again */
     bool is_draining;
 
     struct conn *conns; /* slots */
@@ -189,7 +189,7 @@ struct server {
     uint64_t date_due_ns;
     char date_line[64];
     size_t date_bytes;
-    struct http_head parsed; /* of the head being looked at: not per connection, it is large */
+    struct http_head parsed;    /* of the head being looked at: not per connection, it is large */
     struct server_stats *stats; /* the caller's, or own_stats */
     struct server_stats own_stats;
 };

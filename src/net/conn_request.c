@@ -16,8 +16,9 @@
  * starts with. */
 enum {
     CHUNKED_BLOCK = 16 * 1024,
-    /* A declared length is only a claim: a few connections that declare the largest body and send nothing must not take the
-     * memory of all others. Beyond this the block grows as the body comes, at the price of one more copy. */
+    /* A declared length is only a claim: a few connections that declare the largest body and send
+     * nothing must not take the memory of all others. Beyond this the block grows as the body
+     * comes, at the price of one more copy. */
     LENGTH_BLOCK = 256 * 1024,
     SPILL_BYTES = 256,
 };
@@ -230,7 +231,8 @@ static size_t conn_request_collect(struct server *server, struct conn *conn, con
     const struct http_head *head = &server->parsed;
     /* Room for a large body could also be received into directly (single-shot receive of what is
      * missing instead of multishot and copy): body_wanted and the block are known here. */
-    size_t room = head->is_chunked ? CHUNKED_BLOCK : (size_t)u64_min(head->content_length, LENGTH_BLOCK);
+    size_t room =
+        head->is_chunked ? CHUNKED_BLOCK : (size_t)u64_min(head->content_length, LENGTH_BLOCK);
 
     if (!conn_in_collect(server, conn, data, head->head_bytes, room)) {
         conn_fault(server, conn, 503, "No memory for the body at the moment.");

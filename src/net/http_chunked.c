@@ -245,7 +245,8 @@ static int take_trailer(struct http_chunked *chunked, uint8_t c, struct http_fau
 {
     chunked->trailer_lines += c == '\n';
     if (++chunked->trailer_bytes > chunked->trailer_bytes_max ||
-        chunked->trailer_lines > chunked->trailer_lines_max + 1) { /* the last line is the empty one */
+        chunked->trailer_lines >
+            chunked->trailer_lines_max + 1) { /* the last line is the empty one */
         return chunked_fault(fault, 431, "The trailers of the body are larger than allowed.");
     }
     if (chunked->state == CHUNKED_TRAILER_LF || chunked->state == CHUNKED_LAST_LF) {

@@ -3,9 +3,9 @@
  *
  * CRLF only; chunk size 1..16 hex digits and no larger than what is left of body_bytes_max;
  * extensions are tokens or quoted strings, ignored, at most 4 KiB a body; trailers follow the rules
- * of fields, are discarded, and count into trailer_bytes_max and trailer_lines_max; a body whose framing costs far more
- * than its data (1-byte chunks beyond 64 KiB of overhead with less than a fifth of data) is
- * refused.
+ * of fields, are discarded, and count into trailer_bytes_max and trailer_lines_max; a body whose
+ * framing costs far more than its data (1-byte chunks beyond 64 KiB of overhead with less than a
+ * fifth of data) is refused.
  */
 #ifndef NET_HTTP_CHUNKED_H
 #define NET_HTTP_CHUNKED_H
@@ -27,7 +27,8 @@ struct http_chunked {
     uint32_t trailer_lines_max;
 };
 
-/* The limits of trailers are those of the head (head_bytes_max, fields_max): they are fields that come late. */
+/* The limits of trailers are those of the head (head_bytes_max, fields_max): they are fields that
+ * come late. */
 void http_chunked_init(struct http_chunked *chunked, const struct http_limits *limits);
 
 enum chunked_result {

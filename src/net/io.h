@@ -53,7 +53,8 @@ struct io_options {
     uint32_t recv_buffer_bytes; /* of each */
 };
 
-/* How long an event that is here may wait for others (where the kernel can bound that; else not at all). */
+/* How long an event that is here may wait for others (where the kernel can bound that; else not at
+ * all). */
 enum io_gathering {
     IO_GATHER_SENDS = 0, /* only for the sends that leave with this wait */
     IO_GATHER_SHORT,     /* events are dense */
@@ -86,7 +87,8 @@ void io_shut(struct io *io, struct io_key key, int fd);
 void io_wake(struct io *io, int fd);
 
 /* Submits what is queued and waits at most wait_ns for an event (0: only look), in one system call
- * at most; gathering says how much company the first event may wait for. Returns the number of events for io_next, or -errno when the ring is beyond use. */
+ * at most; gathering says how much company the first event may wait for. Returns the number of
+ * events for io_next, or -errno when the ring is beyond use. */
 int io_poll(struct io *io, uint64_t wait_ns, enum io_gathering gathering) MUST_USE;
 /* The next event of this pass; false when there is none left. */
 bool io_next(struct io *io, struct io_event *event);

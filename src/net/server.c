@@ -205,7 +205,8 @@ static void server_take_counts(struct server *server)
     atomic_store_explicit(&server->stats->cq_overflows, counts.cq_overflows, memory_order_relaxed);
 }
 
-/* Events closer together than this make gathering worth 50 us of latency: some 50,000 events (25,000 requests) a second. */
+/* Events closer together than this make gathering worth 50 us of latency: some 50,000 events
+ * (25,000 requests) a second. */
 #define DENSE_INTERVAL_NS (20 * NS_US)
 #define IDLE_INTERVAL_NS  (10 * NS_MS)
 
@@ -214,7 +215,8 @@ static void server_note_density(struct server *server, uint64_t now_ns, int coun
 {
     uint64_t gap = u64_min(now_ns - server->now_ns, IDLE_INTERVAL_NS);
     uint64_t interval = gap / (uint64_t)(count > 0 ? count : 1);
-    server->event_interval_ns = gap == IDLE_INTERVAL_NS ? gap : (server->event_interval_ns * 7 + interval) / 8;
+    server->event_interval_ns =
+        gap == IDLE_INTERVAL_NS ? gap : (server->event_interval_ns * 7 + interval) / 8;
 }
 
 static enum io_gathering server_gathering(const struct server *server, bool is_patient)

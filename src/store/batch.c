@@ -57,7 +57,8 @@ void batch_end(struct batch *batch, uint64_t keep_bytes)
 {
     ASSERT(batch->state == BATCH_WRITTEN || batch->state == BATCH_ABANDONED);
     batch->state = BATCH_FREE;
-    /* Whole huge pages: giving back a part of one would break it up, and then the rest is pinned page by page again. */
+    /* Whole huge pages: giving back a part of one would break it up, and then the rest is pinned
+     * page by page again. */
     uint64_t keep = align_up(keep_bytes, BATCH_HUGE_PAGE_BYTES);
     if (batch->touched_bytes > keep) {
         mem_release_pages(batch->memory + keep, batch->touched_bytes - keep);

@@ -18,10 +18,12 @@
 #include "store/format.h"
 #include "store/submit.h"
 
-#define BATCH_RUNS_MAX 256u /* more runs than that end the batch; 256 x 32 bytes of acks at most   \
-                             */
-#define BATCH_OUTCOME_BYTES KIB(256) /* room for the outcomes of keyed requests: 3000 short ones   \
-                                      */
+#define BATCH_RUNS_MAX                                                                             \
+    256u /* more runs than that end the batch; 256 x 32 bytes of acks at most                      \
+          */
+#define BATCH_OUTCOME_BYTES                                                                        \
+    KIB(256) /* room for the outcomes of keyed requests: 3000 short ones                           \
+              */
 
 enum batch_state {
     BATCH_FREE = 0,

@@ -7,10 +7,10 @@
  * CPU each) eats the core, an idle disk waits up to pause_ns for more company.
  *
  * The pause ends early when the batch holds target_requests: as many as came in the last pause that
- * ran to its end. Clients that wait for their answers before they send again (a closed loop) are all
- * in the batch then, and waiting longer would only be waiting. Every COMMIT_PROBE pauses one runs to
- * its end to see whether more come now; one that ends with fewer lowers the target. A pause that
- * brought little is followed by COMMIT_HOLD_OFF commits without any.
+ * ran to its end. Clients that wait for their answers before they send again (a closed loop) are
+ * all in the batch then, and waiting longer would only be waiting. Every COMMIT_PROBE pauses one
+ * runs to its end to see whether more come now; one that ends with fewer lowers the target. A pause
+ * that brought little is followed by COMMIT_HOLD_OFF commits without any.
  */
 #ifndef STORE_COMMIT_POLICY_H
 #define STORE_COMMIT_POLICY_H
@@ -28,7 +28,7 @@ struct commit_policy {
     uint64_t interval_ewma_ns; /* between submits; large when idle */
     uint64_t records_ewma_x16; /* per submit, 4 fraction bits */
     uint64_t submitted_at_ns;
-    uint64_t pause_records; /* requests in the batch when its pause began; 0: not paused */
+    uint64_t pause_records;   /* requests in the batch when its pause began; 0: not paused */
     uint64_t target_requests; /* 0: unknown, run the pause to its end */
     uint32_t pauses_to_probe;
     uint32_t hold_off;

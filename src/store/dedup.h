@@ -32,7 +32,10 @@ struct dedup_entry {
     int64_t seen_at_ns; /* real time of the batch */
     struct ulid id;     /* of that first record */
     uint8_t body_digest[16];
-    uint32_t accepted;
+    uint64_t answer_lsn; /* what the first answer said: first_lsn, or that of the record that was
+                            there before */
+    uint32_t accepted;   /* stored by the request */
+    uint32_t duplicates;
     uint32_t rejected;
     uint64_t errors_at; /* position in the errors ring */
     uint32_t errors_bytes;
@@ -51,8 +54,8 @@ struct dedup_print dedup_fingerprint(const struct dedup *dedup, uint32_t name_sp
 const struct dedup_entry *dedup_find(const struct dedup *dedup, struct dedup_print print,
                                      int64_t now_ns);
 /* entry->print is filled by the caller; errors_at and errors_bytes here. first_lsn never decreases
- * from request to request. A living entry with the same print must not exist (an expired one may: it
- * is replaced). */
+ * from request to request. A living entry with the same print must not exist (an expired one may:
+ * it is replaced). */
 void dedup_insert(struct dedup *dedup, const struct dedup_entry *entry, struct slice errors);
 struct slice dedup_errors(const struct dedup *dedup, const struct dedup_entry *entry);
 /* Takes back every entry with first_lsn >= lsn: their batch failed. */

@@ -69,7 +69,7 @@ enum record_offset {
 };
 
 /* A receipt's data: body digest 00-15, form 16, zero 17, key bytes 18-19, accepted 20-23, rejected
- * 24-27, errors bytes 28-31, key, errors. */
+ * 24-27, errors bytes 28-31, duplicates 32-35, key, errors. */
 enum receipt_offset {
     RECEIPT_DIGEST_AT = 0,
     RECEIPT_FORM_AT = 16,
@@ -78,6 +78,7 @@ enum receipt_offset {
     RECEIPT_ACCEPTED_AT = 20,
     RECEIPT_REJECTED_AT = 24,
     RECEIPT_ERRORS_BYTES_AT = 28,
+    RECEIPT_DUPLICATES_AT = 32,
 };
 
 enum {
@@ -87,8 +88,7 @@ enum {
 _Static_assert(SEGMENT_CRC_AT + 4 == SEGMENT_HEADER_BYTES, "the checksum ends the segment header");
 _Static_assert(BATCH_CRC_AT + 4 == BATCH_HEADER_BYTES, "the checksum ends the batch header");
 _Static_assert(RECORD_RESERVED_AT + 2 == RECORD_HEADER_BYTES, "meta follows the record header");
-_Static_assert(RECEIPT_ERRORS_BYTES_AT + 4 == RECEIPT_FIXED_BYTES,
-               "the key follows the fixed part");
+_Static_assert(RECEIPT_DUPLICATES_AT + 4 == RECEIPT_FIXED_BYTES, "the key follows the fixed part");
 
 static const char SEGMENT_MAGIC[8] = {'S', 'L', 'U', 'I', 'C', 'S', 'E', 'G'};
 static const char BATCH_MAGIC[8] = {'S', 'L', 'U', 'I', 'C', 'B', 'A', 'T'};
@@ -438,6 +438,7 @@ size_t meta_receipt_encode(uint8_t *to, const struct receipt *receipt)
     put_u32(data + RECEIPT_ACCEPTED_AT, receipt->accepted);
     put_u32(data + RECEIPT_REJECTED_AT, receipt->rejected);
     put_u32(data + RECEIPT_ERRORS_BYTES_AT, (uint32_t)receipt->errors.bytes);
+    put_u32(data + RECEIPT_DUPLICATES_AT, receipt->duplicates);
     memcpy(data + RECEIPT_FIXED_BYTES, receipt->key.data, receipt->key.bytes);
     if (receipt->errors.bytes != 0) {
         memcpy(data + RECEIPT_FIXED_BYTES + receipt->key.bytes, receipt->errors.data,
@@ -504,6 +505,7 @@ int meta_find_receipt(struct receipt *receipt, struct slice meta)
         .form = data.data[RECEIPT_FORM_AT],
         .accepted = get_u32(data.data + RECEIPT_ACCEPTED_AT),
         .rejected = get_u32(data.data + RECEIPT_REJECTED_AT),
+        .duplicates = get_u32(data.data + RECEIPT_DUPLICATES_AT),
         .errors = {key + key_bytes, errors_bytes},
     };
     memcpy(receipt->body_digest, data.data + RECEIPT_DIGEST_AT, sizeof receipt->body_digest);

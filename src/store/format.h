@@ -1,9 +1,10 @@
 /*
  * format: every byte that Sluice's log puts on disk. Nothing outside format.c touches raw offsets.
  *
- * PURPOSE. A node's log is a sequence of segment files in DIR/log. A segment is one header block, then batches, each
- * starting on a 4096-byte boundary, each the unit of one durable write. LSNs number records densely from 1 over the
- * whole log; batch_seq numbers batches densely from 1. Little endian throughout. All reserved bytes are zero and checked.
+ * PURPOSE. A node's log is a sequence of segment files in DIR/log. A segment is one header block,
+ * then batches, each starting on a 4096-byte boundary, each the unit of one durable write. LSNs
+ * number records densely from 1 over the whole log; batch_seq numbers batches densely from 1.
+ * Little endian throughout. All reserved bytes are zero and checked.
  *
  * SEGMENT HEADER, one 4096-byte block at offset 0 (the rest of the block is zero):
  *   offset size field           meaning
@@ -12,34 +13,27 @@
  *   10     2    header_bytes    64
  *   12     4    block_bytes     4096
  *   16     8    segment_id      counts up by one from 1; also in the file name
- *   24     8    salt            random for each use of the file: batches of an earlier use are invalid
- *   32    16    node            the node's ULID: a record is known anywhere by (node, LSN)
- *   48     8    file_bytes      size of the file when prepared
- *   56     4    reserved        0
- *   60     4    header_crc      CRC32C of bytes 00-59
+ *   24     8    salt            random for each use of the file: batches of an earlier use are
+ * invalid 32    16    node            the node's ULID: a record is known anywhere by (node, LSN) 48
+ * 8    file_bytes      size of the file when prepared 56     4    reserved        0 60     4
+ * header_crc      CRC32C of bytes 00-59
  *
- * BATCH HEADER, 128 bytes, then payload_bytes of records, then zeroes up to the next 4096-byte boundary:
- *   00     8    magic           "SLUICBAT"
- *   08     2    version         1
- *   10     2    header_bytes    128
- *   12     4    flags           BATCH_MARK: no records, written when idle; BATCH_KEYED: some record carries a key
- *   16     8    segment_id      as the segment's
- *   24     8    salt            as the segment's
- *   32     8    batch_seq       dense over the log
- *   40     8    first_lsn       LSN of the first record (of the next record to come, in a mark)
- *   48     4    record_count    0 only in a mark
- *   52     4    previous_crc    header_crc of batch_seq - 1 (0 for the very first): the chain
+ * BATCH HEADER, 128 bytes, then payload_bytes of records, then zeroes up to the next 4096-byte
+ * boundary: 00     8    magic           "SLUICBAT" 08     2    version         1 10     2
+ * header_bytes    128 12     4    flags           BATCH_MARK: no records, written when idle;
+ * BATCH_KEYED: some record carries a key 16     8    segment_id      as the segment's 24     8 salt
+ * as the segment's 32     8    batch_seq       dense over the log 40     8    first_lsn       LSN
+ * of the first record (of the next record to come, in a mark) 48     4    record_count    0 only in
+ * a mark 52     4    previous_crc    header_crc of batch_seq - 1 (0 for the very first): the chain
  *   56     4    kinds           bit (1 << kind) of each record kind inside
  *   60     4    payload_bytes   without header and padding
  *   64     8    time_min_ns     smallest and largest event time; 0, 0 in a mark
  *   72     8    time_max_ns
- *   80     8    durable_lsn     largest LSN known durable when this batch was built: a witness for recovery
- *   88     8    built_at_ns     real time
- *   96     8    keyed_lsn       LSN of the newest record with a key up to and including this batch; 0: none. Rebuilding the
- *                               processed set skips every segment in which this does not change
- *   104   16    reserved        0
- *   120    4    payload_crc     CRC32C of the payload
- *   124    4    header_crc      CRC32C of bytes 00-123
+ *   80     8    durable_lsn     largest LSN known durable when this batch was built: a witness for
+ * recovery 88     8    built_at_ns     real time 96     8    keyed_lsn       LSN of the newest
+ * record with a key up to and including this batch; 0: none. Rebuilding the processed set skips
+ * every segment in which this does not change 104   16    reserved        0 120    4    payload_crc
+ * CRC32C of the payload 124    4    header_crc      CRC32C of bytes 00-123
  *
  * RECORD, inside a batch's payload, 8-byte aligned:
  *   00     4    record_bytes    header + meta + payload, without padding to 8
@@ -56,15 +50,17 @@
  *
  * META is a sequence of items {u8 type, u8 zero, u16 bytes, data}; see record_meta_* below.
  *
- * A BATCH IS VALID if and only if it lies inside the file; magic, version, header_bytes match; segment_id and salt are
- * the segment's; reserved bytes are zero; header_crc matches; payload_crc matches; its records fill payload_bytes exactly
- * and count record_count; and, when read in sequence, batch_seq, first_lsn and previous_crc continue the batch before.
+ * A BATCH IS VALID if and only if it lies inside the file; magic, version, header_bytes match;
+ * segment_id and salt are the segment's; reserved bytes are zero; header_crc matches; payload_crc
+ * matches; its records fill payload_bytes exactly and count record_count; and, when read in
+ * sequence, batch_seq, first_lsn and previous_crc continue the batch before.
  *
- * WHAT A CRASH MAY LEAVE. At most STORE_WRITES_IN_FLIGHT_MAX batches at the end, each absent, complete or torn at any
- * sector, in any combination: so a hole may be followed by a valid batch. None of them was acknowledged unless all before
- * it are valid. D = the largest durable_lsn in any valid header. Invalid at or below D: corruption, quarantined and
- * reported. Invalid above D: torn tail, cut. When a batch could not be written (I/O error) it is written again to the next
- * segment under the same batch_seq: of two segments that hold the same batch_seq, the later wins.
+ * WHAT A CRASH MAY LEAVE. At most STORE_WRITES_IN_FLIGHT_MAX batches at the end, each absent,
+ * complete or torn at any sector, in any combination: so a hole may be followed by a valid batch.
+ * None of them was acknowledged unless all before it are valid. D = the largest durable_lsn in any
+ * valid header. Invalid at or below D: corruption, quarantined and reported. Invalid above D: torn
+ * tail, cut. When a batch could not be written (I/O error) it is written again to the next segment
+ * under the same batch_seq: of two segments that hold the same batch_seq, the later wins.
  *
  * VERSION HISTORY. 1: first release.
  */
@@ -75,14 +71,14 @@
 #include "core/err.h"
 #include "core/ulid.h"
 
-#define STORE_BLOCK_BYTES            4096u
-#define STORE_WRITES_IN_FLIGHT_MAX   2u
-#define SEGMENT_HEADER_BYTES         64u
-#define BATCH_HEADER_BYTES           128u
-#define RECORD_HEADER_BYTES          40u
-#define RECORD_ALIGN                 8u
-#define RECORD_META_BYTES_MAX        65535u
-#define FORMAT_VERSION               1u
+#define STORE_BLOCK_BYTES          4096u
+#define STORE_WRITES_IN_FLIGHT_MAX 2u
+#define SEGMENT_HEADER_BYTES       64u
+#define BATCH_HEADER_BYTES         128u
+#define RECORD_HEADER_BYTES        40u
+#define RECORD_ALIGN               8u
+#define RECORD_META_BYTES_MAX      65535u
+#define FORMAT_VERSION             1u
 
 enum record_kind {
     RECORD_LOG = 1,
@@ -93,7 +89,8 @@ enum record_kind {
     RECORD_KIND_MAX = 31,
 };
 
-/* The name used on the wire and by `sluice dump`: "log", "metric", "event", ... ; NULL for an unknown kind. */
+/* The name used on the wire and by `sluice dump`: "log", "metric", "event", ... ; NULL for an
+ * unknown kind. */
 const char *record_kind_name(enum record_kind kind);
 
 enum record_severity {
@@ -148,12 +145,14 @@ struct record {
     struct slice payload; /* borrowed */
 };
 
-/* All below are pure. Encoders write every byte they are responsible for. Decoders never trust: bounds, magic, version,
- * reserved, CRC, in that order, each with its own text; ERR_CORRUPT, or ERR_VERSION for a newer version with a good CRC. */
+/* All below are pure. Encoders write every byte they are responsible for. Decoders never trust:
+ * bounds, magic, version, reserved, CRC, in that order, each with its own text; ERR_CORRUPT, or
+ * ERR_VERSION for a newer version with a good CRC. */
 
 /* Writes a whole STORE_BLOCK_BYTES block. */
 void segment_header_encode(uint8_t *block, const struct segment_header *header);
-int segment_header_decode(struct segment_header *header, const uint8_t *block, struct err *err) MUST_USE;
+int segment_header_decode(struct segment_header *header, const uint8_t *block,
+                          struct err *err) MUST_USE;
 
 /* Writes BATCH_HEADER_BYTES at to and sets header->header_crc. */
 void batch_header_encode(uint8_t *to, struct batch_header *header);
@@ -163,9 +162,11 @@ uint64_t batch_file_bytes(uint64_t payload_bytes);
 
 /* Bytes a record takes in a batch, padding included. */
 uint64_t record_padded_bytes(uint64_t meta_bytes, uint64_t payload_bytes);
-/* Writes the record and its padding; returns record_padded_bytes. to is 8-byte aligned and large enough. On the hot path. */
+/* Writes the record and its padding; returns record_padded_bytes. to is 8-byte aligned and large
+ * enough. On the hot path. */
 size_t record_encode(uint8_t *to, const struct record *record);
-/* Decodes the record at the start of from. Returns its padded bytes, or ERR_CORRUPT. record borrows from. */
+/* Decodes the record at the start of from. Returns its padded bytes, or ERR_CORRUPT. record borrows
+ * from. */
 int64_t record_decode(struct record *record, struct slice from, struct err *err) MUST_USE;
 
 /* META items. */
@@ -174,17 +175,19 @@ enum record_meta_type {
     META_DEDUP_KEY = 2, /* a record stored once by its own key (event_id) */
 };
 
-/* What the first answer to a keyed request said, so that a repeat gets the same one, also after a crash. */
+/* What the first answer to a keyed request said, so that a repeat gets the same one, also after a
+ * crash. */
 struct receipt {
     struct slice key;
     uint8_t body_digest[16]; /* XXH3-128 of the decoded body, seed 0 */
     uint8_t form;            /* enum submit_form */
     uint32_t accepted;       /* records of this request in the log, this one included */
+    uint32_t duplicates;     /* records that were in the log before, under their own keys */
     uint32_t rejected;
     struct slice errors; /* the JSON array text of the answer's "errors", may be empty */
 };
 
-#define RECEIPT_FIXED_BYTES 32u
+#define RECEIPT_FIXED_BYTES 36u
 size_t meta_receipt_bytes(const struct receipt *receipt);
 size_t meta_receipt_encode(uint8_t *to, const struct receipt *receipt);
 size_t meta_dedup_key_bytes(struct slice key);

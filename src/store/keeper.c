@@ -99,9 +99,10 @@ bool keeper_add_spare(struct keeper *keeper, const struct segment *segment)
     return true;
 }
 
-/* Zeroes written ahead save each small commit a journal commit of the file system (94 against 201 us at 4 KiB), and cost a
- * second write of every byte. When segments are used up this fast, commits are large: then the wait is small beside the
- * transfer (144 against 264 us at 256 KiB), and the disk's bandwidth is worth more. */
+/* Zeroes written ahead save each small commit a journal commit of the file system (94 against 201
+ * us at 4 KiB), and cost a second write of every byte. When segments are used up this fast, commits
+ * are large: then the wait is small beside the transfer (144 against 264 us at 256 KiB), and the
+ * disk's bandwidth is worth more. */
 #define KEEPER_FAST_NS (400 * NS_MS)
 
 static bool is_used_up_fast(struct keeper *keeper)
@@ -110,7 +111,8 @@ static bool is_used_up_fast(struct keeper *keeper)
     /* relaxed: the writer's statistic; late by one it costs one segment's zeroes. */
     uint64_t sealed = atomic_load_explicit(&keeper->status->segments_sealed, memory_order_relaxed);
     uint64_t count = sealed - keeper->sealed_seen;
-    bool is_fast = count > 0 && keeper->sealed_at_ns != 0 && (now_ns - keeper->sealed_at_ns) / count < KEEPER_FAST_NS;
+    bool is_fast = count > 0 && keeper->sealed_at_ns != 0 &&
+                   (now_ns - keeper->sealed_at_ns) / count < KEEPER_FAST_NS;
     keeper->sealed_seen = sealed;
     keeper->sealed_at_ns = now_ns;
     return is_fast;

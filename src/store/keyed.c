@@ -40,7 +40,8 @@ static void answer_repeat(const struct keyed_request *request, const struct rece
                                   .form = entry->form,
                                   .accepted = entry->accepted,
                                   .rejected = entry->rejected,
-                                  .first_lsn = entry->first_lsn,
+                                  .first_duplicates = entry->duplicates,
+                                  .first_lsn = entry->answer_lsn,
                                   .id = entry->id};
     struct slice errors = is_same ? dedup_errors(request->dedup, entry) : (struct slice){NULL, 0};
     batch_add_outcome(request->batch, request->shard, &outcome, errors);
@@ -124,24 +125,30 @@ static bool is_seen(const struct keyed_request *request, struct keyed_walk *walk
 static void correct_receipt(const struct keyed_request *request, struct keyed_walk *walk)
 {
     walk->receipt.accepted = walk->result.stored;
+    walk->receipt.duplicates = walk->result.dropped;
     size_t n = encode_with_receipt(batch_tail(request->batch), &walk->first_stored, &walk->receipt,
                                    request->scratch);
     ASSERT(n == walk->first_bytes); /* the same two items, a number changed */
 }
 
-static void remember_receipt(const struct keyed_request *request, struct keyed_walk *walk,
+/* A request of which nothing was stored is remembered, too, so that a repeat is answered alike;
+ * there is no record that could carry its receipt, so only until the next start, where each of its
+ * records is still known by its own key. */
+static void remember_receipt(const struct keyed_request *request, const struct keyed_walk *walk,
                              struct dedup_print print)
 {
+    bool is_any = walk->result.stored > 0;
     struct dedup_entry entry = {.print = print,
                                 .first_lsn = request->next_lsn,
                                 .seen_at_ns = request->now_ns,
-                                .id = walk->first_stored.id,
-                                .accepted = walk->receipt.accepted,
+                                .id = is_any ? walk->first_stored.id : walk->original.id,
+                                .answer_lsn = is_any ? request->next_lsn : walk->original.first_lsn,
+                                .accepted = walk->result.stored,
+                                .duplicates = walk->result.dropped,
                                 .rejected = walk->receipt.rejected,
                                 .form = walk->receipt.form};
     memcpy(entry.body_digest, walk->receipt.body_digest, sizeof entry.body_digest);
     dedup_insert(request->dedup, &entry, walk->receipt.errors);
-    walk->result.keyed_lsn = u64_max(walk->result.keyed_lsn, request->next_lsn);
 }
 
 static void walk_records(const struct keyed_request *request, struct keyed_walk *walk)
@@ -199,11 +206,14 @@ struct keyed_result keyed_drain(const struct keyed_request *request)
         }
     }
     walk_records(request, &walk);
-    if (walk.has_receipt && walk.result.stored > 0) {
-        if (walk.result.dropped > 0) {
+    if (walk.has_receipt) {
+        if (walk.result.stored > 0 && walk.result.dropped > 0) {
             correct_receipt(request, &walk);
         }
         remember_receipt(request, &walk, print);
+        if (walk.result.stored > 0) {
+            walk.result.keyed_lsn = u64_max(walk.result.keyed_lsn, request->next_lsn);
+        }
     }
     finish(request, &walk);
     return walk.result;

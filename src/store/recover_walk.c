@@ -53,7 +53,7 @@ static void remember_record(struct recovery *recovery, const struct batch_header
 {
     struct dedup *dedup = recovery->options->dedup;
     struct dedup_entry entry = {
-        .first_lsn = lsn, .seen_at_ns = header->built_at_ns, .id = record->id};
+        .first_lsn = lsn, .answer_lsn = lsn, .seen_at_ns = header->built_at_ns, .id = record->id};
     struct slice key;
     if (meta_find_dedup_key(&key, record->meta) == 1) {
         entry.print = dedup_fingerprint(dedup, DEDUP_RECORD(record->kind), key);
@@ -67,6 +67,7 @@ static void remember_record(struct recovery *recovery, const struct batch_header
         entry.print = dedup_fingerprint(dedup, DEDUP_RECEIPT, receipt.key);
         entry.accepted = receipt.accepted;
         entry.rejected = receipt.rejected;
+        entry.duplicates = receipt.duplicates;
         entry.form = receipt.form;
         memcpy(entry.body_digest, receipt.body_digest, sizeof entry.body_digest);
         if (dedup_find(dedup, entry.print, recovery->now_ns) == NULL &&

@@ -1,9 +1,10 @@
 /*
- * store: the door of the room. Opens a data directory (lock, recovery, processed set), runs the writer and the keeper,
- * and gives each shard a port.
+ * store: the door of the room. Opens a data directory (lock, recovery, processed set), runs the
+ * writer and the keeper, and gives each shard a port.
  *
- * Start always succeeds on whatever a crash left (promise 7); what was cut or quarantined is in struct recovery_report.
- * The writer owns the log; the keeper prepares segments ahead of it; nobody else writes below DIR.
+ * Start always succeeds on whatever a crash left (promise 7); what was cut or quarantined is in
+ * struct recovery_report. The writer owns the log; the keeper prepares segments ahead of it; nobody
+ * else writes below DIR.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -31,13 +32,15 @@ struct store_options {
     const char *data_dir;
     uint64_t segment_bytes;   /* multiple of STORE_BLOCK_BYTES */
     uint64_t reserve_bytes;   /* preallocated, given back to the file system when it is full */
-    uint64_t retention_bytes; /* SHED when the log has grown past it and nothing may be removed; 0: no limit */
+    uint64_t retention_bytes; /* SHED when the log has grown past it and nothing may be removed; 0:
+                                 no limit */
     uint64_t ring_bytes;      /* capacity of each shard's submit ring */
-    uint64_t batch_bytes;     /* soft limit of a batch; one larger request makes a batch of its own */
-    uint64_t commit_pause_ns; /* longest adaptive pause that gathers a batch when the core is saturated; 0: never */
+    uint64_t batch_bytes; /* soft limit of a batch; one larger request makes a batch of its own */
+    uint64_t commit_pause_ns; /* longest adaptive pause that gathers a batch when the core is
+                                 saturated; 0: never */
     uint64_t dedup_ttl_ns;
     uint64_t dedup_entries_max;
-    uint32_t spare_segments;  /* kept prepared */
+    uint32_t spare_segments; /* kept prepared */
     unsigned shard_count;
     int writer_cpu; /* -1: not pinned */
     enum store_on_corruption on_corruption;
@@ -54,34 +57,35 @@ struct store_port {
 
 enum store_state {
     STORE_OK = 0,
-    STORE_SHED = 1,      /* room is running out: new requests 429, what is in the ring is still stored */
+    STORE_SHED = 1, /* room is running out: new requests 429, what is in the ring is still stored */
     STORE_READ_ONLY = 2, /* nothing can be stored: 503; reads go on; comes back by itself */
     STORE_STOPPING = 3,
 };
 
-/* What the rest of the process may know at any time. Written by the writer (W) or keeper (K) only, relaxed: each is a
- * statistic or a hint whose staleness costs nothing; durable_lsn is a release store (edge W1) after the acks of its batch. */
+/* What the rest of the process may know at any time. Written by the writer (W) or keeper (K) only,
+ * relaxed: each is a statistic or a hint whose staleness costs nothing; durable_lsn is a release
+ * store (edge W1) after the acks of its batch. */
 struct store_status {
     CACHE_LINE_ALIGNED _Atomic uint64_t durable_lsn; /* W */
     _Atomic uint64_t next_lsn;                       /* W: LSN the next record drained will get */
     _Atomic int state;                               /* W: enum store_state */
-    _Atomic uint64_t oldest_undurable_at_ns;         /* W: monotonic; 0: everything drained is durable */
-    _Atomic uint64_t records;                        /* W: records made durable since start */
-    _Atomic uint64_t batches;                        /* W: without marks */
-    _Atomic uint64_t marks;                          /* W */
-    _Atomic uint64_t payload_bytes;                  /* W: of durable batches */
-    _Atomic uint64_t written_bytes;                  /* W: with headers and padding */
-    _Atomic uint64_t duplicates;                     /* W: records dropped by the processed set */
-    _Atomic uint64_t write_errors;                   /* W */
-    _Atomic uint64_t drain_bytes_per_s;              /* W: measured, for Retry-After */
-    _Atomic uint64_t segments_sealed;                /* W */
-    _Atomic uint64_t dedup_entries;                  /* W */
-    _Atomic uint64_t spares;                         /* K: prepared segments waiting */
-    _Atomic uint64_t free_bytes;                     /* K: of the file system */
-    _Atomic uint64_t log_bytes;                      /* K: of segment files */
-    _Atomic uint64_t prepare_errors;                 /* K */
-    struct hist commit_latency;                      /* W: submit of a batch to its completion */
-    struct hist batch_records;                       /* W: records per batch, in "ns" units of one record */
+    _Atomic uint64_t oldest_undurable_at_ns; /* W: monotonic; 0: everything drained is durable */
+    _Atomic uint64_t records;                /* W: records made durable since start */
+    _Atomic uint64_t batches;                /* W: without marks */
+    _Atomic uint64_t marks;                  /* W */
+    _Atomic uint64_t payload_bytes;          /* W: of durable batches */
+    _Atomic uint64_t written_bytes;          /* W: with headers and padding */
+    _Atomic uint64_t duplicates;             /* W: records dropped by the processed set */
+    _Atomic uint64_t write_errors;           /* W */
+    _Atomic uint64_t drain_bytes_per_s;      /* W: measured, for Retry-After */
+    _Atomic uint64_t segments_sealed;        /* W */
+    _Atomic uint64_t dedup_entries;          /* W */
+    _Atomic uint64_t spares;                 /* K: prepared segments waiting */
+    _Atomic uint64_t free_bytes;             /* K: of the file system */
+    _Atomic uint64_t log_bytes;              /* K: of segment files */
+    _Atomic uint64_t prepare_errors;         /* K */
+    struct hist commit_latency;              /* W: submit of a batch to its completion */
+    struct hist batch_records;               /* W: records per batch, in "ns" units of one record */
 };
 
 struct recovery_report {
@@ -98,18 +102,21 @@ struct recovery_report {
 
 struct store;
 
-/* io NULL: the real disk. On success the directory is locked and recovered, segments are ready, no thread runs yet. */
+/* io NULL: the real disk. On success the directory is locked and recovered, segments are ready, no
+ * thread runs yet. */
 int store_open(struct store **store, const struct store_options *options, struct file_io *io,
                struct recovery_report *report, struct err *err) MUST_USE;
 struct store_port *store_port(struct store *store, unsigned shard_index);
 int store_start(struct store *store, struct err *err) MUST_USE;
-/* Any thread. Asks the writer to make everything submitted so far durable, write a closing mark and finish. The shards must
- * have published their last frame, and must go on reading their acks until then: the writer does not finish with answers that
- * have no room. Returns at once; store_is_finished tells. */
+/* Any thread. Asks the writer to make everything submitted so far durable, write a closing mark and
+ * finish. The shards must have published their last frame, and must go on reading their acks until
+ * then: the writer does not finish with answers that have no room. Returns at once;
+ * store_is_finished tells. */
 void store_stop(struct store *store);
 bool store_is_finished(const struct store *store);
-/* Stops when nobody has yet (everything submitted is made durable, acks without room are dropped: no shard uses its port any
- * more), joins the threads, closes files and the lock, frees everything. */
+/* Stops when nobody has yet (everything submitted is made durable, acks without room are dropped:
+ * no shard uses its port any more), joins the threads, closes files and the lock, frees everything.
+ */
 void store_close(struct store *store);
 
 const struct store_status *store_status(const struct store *store);

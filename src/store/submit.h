@@ -1,19 +1,22 @@
 /*
- * submit: what a shard and the writer say to each other, through two SPSC rings per shard (struct store_port).
+ * submit: what a shard and the writer say to each other, through two SPSC rings per shard (struct
+ * store_port).
  *
- * shard -> writer, frames of port->submit: one frame per request, SUBMIT_REQUEST. Payload: struct submit_header, then
- * record_count records encoded as format.h says (so that the writer only copies). A request is in the ring whole or not
- * at all, and stays together and in order in the log.
+ * shard -> writer, frames of port->submit: one frame per request, SUBMIT_REQUEST. Payload: struct
+ * submit_header, then record_count records encoded as format.h says (so that the writer only
+ * copies). A request is in the ring whole or not at all, and stays together and in order in the
+ * log.
  *
- * writer -> shard, frames of port->acks, in ring order; `end` is the ring position (spsc_frame.end) of a request:
- *   ACK_DURABLE   every request up to `end` not named before is on stable storage; its records have consecutive LSNs, the
- *                 first of the run is first_lsn. One for all that the writer took from the ring in one go: a few per batch and
- *                 shard at most (several where shards take turns in filling a batch), never one per record. While the
- *                 shard walks a run it adds record_count for a plain request and stored_count for one with an outcome.
- *   ACK_OUTCOME   precedes the ACK_DURABLE or ACK_FAILED that covers it, one per request whose submit_header.flags has
- *                 SUBMIT_KEYED: what the processed set said.
- *   ACK_FAILED    every request up to `end` not acknowledged before was refused: answer 503 with the cause, never 2xx.
- * The acks ring must not fill: the writer drains a submit ring only while acks has room for what the answer can need.
+ * writer -> shard, frames of port->acks, in ring order; `end` is the ring position (spsc_frame.end)
+ * of a request: ACK_DURABLE   every request up to `end` not named before is on stable storage; its
+ * records have consecutive LSNs, the first of the run is first_lsn. One for all that the writer
+ * took from the ring in one go: a few per batch and shard at most (several where shards take turns
+ * in filling a batch), never one per record. While the shard walks a run it adds record_count for a
+ * plain request and stored_count for one with an outcome. ACK_OUTCOME   precedes the ACK_DURABLE or
+ * ACK_FAILED that covers it, one per request whose submit_header.flags has SUBMIT_KEYED: what the
+ * processed set said. ACK_FAILED    every request up to `end` not acknowledged before was refused:
+ * answer 503 with the cause, never 2xx. The acks ring must not fill: the writer drains a submit
+ * ring only while acks has room for what the answer can need.
  */
 #ifndef STORE_SUBMIT_H
 #define STORE_SUBMIT_H
@@ -32,7 +35,8 @@ enum submit_form {
 };
 
 enum submit_flags {
-    SUBMIT_KEYED = 1u << 0, /* the first record carries META_RECEIPT, or some records carry META_DEDUP_KEY */
+    SUBMIT_KEYED =
+        1u << 0, /* the first record carries META_RECEIPT, or some records carry META_DEDUP_KEY */
 };
 
 struct submit_header {
@@ -60,9 +64,11 @@ struct ack_durable {
 };
 
 enum outcome_verdict {
-    OUTCOME_STORED = 1,    /* stored_count records stored, duplicate_count dropped because their own key was seen */
-    OUTCOME_DUPLICATE = 2, /* the request's Idempotency-Key was seen with the same body: answer as the first time */
-    OUTCOME_MISMATCH = 3,  /* the key was seen with another body: 422 */
+    OUTCOME_STORED =
+        1, /* stored_count records stored, duplicate_count dropped because their own key was seen */
+    OUTCOME_DUPLICATE =
+        2, /* the request's Idempotency-Key was seen with the same body: answer as the first time */
+    OUTCOME_MISMATCH = 3, /* the key was seen with another body: 422 */
 };
 
 #define OUTCOME_ERRORS_BYTES_MAX 16384u
@@ -72,13 +78,15 @@ struct ack_outcome {
     uint32_t verdict;
     uint32_t stored_count;
     uint32_t duplicate_count;
-    uint32_t form;         /* of the first answer (DUPLICATE) */
-    uint32_t accepted;     /* of the first answer */
-    uint32_t rejected;     /* of the first answer */
-    uint64_t first_lsn;    /* DUPLICATE: of the first answer; STORED with stored_count 0: of the original record */
-    struct ulid id;        /* likewise */
-    uint32_t errors_bytes; /* the first answer's errors text follows */
-    uint32_t reserved;
+    uint32_t form;             /* of the first answer (DUPLICATE) */
+    uint32_t accepted;         /* of the first answer */
+    uint32_t rejected;         /* of the first answer */
+    uint64_t first_lsn;        /* DUPLICATE: of the first answer; STORED with stored_count 0: of the
+                                  original record */
+    struct ulid id;            /* likewise */
+    uint32_t errors_bytes;     /* the first answer's errors text follows */
+    uint32_t first_duplicates; /* DUPLICATE: records of the first request that were in the log
+                                * before it; its answer counted them among the accepted */
     uint8_t errors[];
 };
 

@@ -581,11 +581,32 @@ static bool missing_is_explained(const struct sim *sim, const struct request *re
     return true;
 }
 
+/* A keyed request of which nothing was stored, because each of its records was there before, is
+ * remembered until the next start without a place in the log: a repeat of it names nothing stored.
+ */
+static bool repeats_one_that_stored_nothing(const struct sim *sim, const struct request *request)
+{
+    bool is_mismatch = request->outcome.verdict == OUTCOME_MISMATCH;
+    for (uint32_t i = 0; i < sim->request_count; i++) {
+        const struct request *first = &sim->requests[i];
+        bool is_candidate = first != request && first->receipt_key == request->receipt_key &&
+                            first->has_outcome && first->outcome.verdict == OUTCOME_STORED &&
+                            first->outcome.stored_count == 0;
+        if (is_candidate && (first->digest != request->digest) == is_mismatch) {
+            return is_mismatch || request->outcome.accepted == 0;
+        }
+    }
+    return false;
+}
+
 static void check_duplicate(struct sim *sim, const struct request *request, uint32_t number)
 {
     CHECK(request->found_count == 0, "request %u was a duplicate and is stored", number);
     const struct answer *outcome = &request->outcome;
     if (outcome->verdict != OUTCOME_DUPLICATE && outcome->verdict != OUTCOME_MISMATCH) {
+        return;
+    }
+    if (repeats_one_that_stored_nothing(sim, request)) {
         return;
     }
     uint64_t lsn = sim->receipt_lsn[request->receipt_key];

@@ -36,7 +36,8 @@ static void the_hot_answer_is_framed_for_every_number_of_digits(void **state)
     uint64_t lsn = 1;
     for (unsigned digits = 1; digits <= 19; digits++, lsn = lsn * 10 + 7) {
         uint8_t text[ANSWER_OBJECT_BYTES_MAX + 1];
-        size_t bytes = answer_object_raw(text, SLICE_LITERAL("Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"), &id, lsn);
+        size_t bytes = answer_object_raw(
+            text, SLICE_LITERAL("Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n"), &id, lsn);
         assert_true(bytes <= ANSWER_OBJECT_BYTES_MAX);
         text[bytes] = 0;
         assert_framed((const char *)text, bytes);
@@ -66,13 +67,20 @@ static void lists_name_every_count_and_null_for_no_lsn(void **state)
     char memory[512];
     struct buf body;
     buf_init(&body, memory, sizeof memory - 1);
-    answer_list_body(&body, &(struct answer_list){.accepted = 2, .rejected = 1, .first_lsn = 7, .last_lsn = 8, .errors = SLICE_LITERAL("[{}]")});
+    answer_list_body(&body, &(struct answer_list){.accepted = 2,
+                                                  .rejected = 1,
+                                                  .first_lsn = 7,
+                                                  .last_lsn = 8,
+                                                  .errors = SLICE_LITERAL("[{}]")});
     memory[body.bytes] = 0;
-    assert_string_equal(memory, "{\"status\":\"accepted\",\"accepted\":2,\"rejected\":1,\"first_lsn\":7,\"last_lsn\":8,\"errors\":[{}]}");
+    assert_string_equal(memory, "{\"status\":\"accepted\",\"accepted\":2,\"rejected\":1,\"first_"
+                                "lsn\":7,\"last_lsn\":8,\"errors\":[{}]}");
     buf_reset(&body);
     answer_list_body(&body, &(struct answer_list){.accepted = 1, .duplicates = 1});
     memory[body.bytes] = 0;
-    assert_string_equal(memory, "{\"status\":\"accepted\",\"accepted\":1,\"rejected\":0,\"duplicates\":1,\"first_lsn\":null,\"last_lsn\":null,\"errors\":[]}");
+    assert_string_equal(memory,
+                        "{\"status\":\"accepted\",\"accepted\":1,\"rejected\":0,\"duplicates\":1,"
+                        "\"first_lsn\":null,\"last_lsn\":null,\"errors\":[]}");
 }
 
 int main(void)

@@ -13,7 +13,8 @@ static void assert_value(const char *query, const char *name, const char *expect
 {
     uint8_t value[32];
     size_t bytes = 0;
-    int found = query_string_find((struct slice){(const uint8_t *)query, strlen(query)}, name, value, sizeof value, &bytes);
+    int found = query_string_find((struct slice){(const uint8_t *)query, strlen(query)}, name,
+                                  value, sizeof value, &bytes);
     assert_int_equal(found, expected != NULL);
     if (expected != NULL) {
         assert_int_equal(bytes, strlen(expected));
@@ -38,11 +39,14 @@ static void values_are_found_decoded_and_whole_names_only(void **state)
 static void bad_encoding_and_long_values_are_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"a=%", "a=%4", "a=%zz", "a=%4g", "a=0123456789012345678901234567890123"};
+    static const char *const bad[] = {"a=%", "a=%4", "a=%zz", "a=%4g",
+                                      "a=0123456789012345678901234567890123"};
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
         uint8_t value[32];
         size_t bytes = 0;
-        assert_int_equal(query_string_find((struct slice){(const uint8_t *)bad[i], strlen(bad[i])}, "a", value, sizeof value, &bytes), -EINVAL);
+        assert_int_equal(query_string_find((struct slice){(const uint8_t *)bad[i], strlen(bad[i])},
+                                           "a", value, sizeof value, &bytes),
+                         -EINVAL);
     }
 }
 

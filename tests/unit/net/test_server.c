@@ -174,7 +174,8 @@ static void *app_thread(void *context)
         uint64_t wait_ns = server_wait_ns(app->server, clock_mono_ns());
         wait_ns = wait_ns < 2 * NS_MS ? wait_ns : 2 * NS_MS;
         assert_true(server_poll(app->server,
-                                has_answers || server_has_work(app->server) ? 0 : wait_ns, false) >= 0);
+                                has_answers || server_has_work(app->server) ? 0 : wait_ns,
+                                false) >= 0);
         app_answer_deferred(app);
         server_tick(app->server, clock_mono_ns());
         if (app->is_draining) {
