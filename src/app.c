@@ -168,6 +168,12 @@ static int app_start_shards(struct app *app, struct err *err)
 
 static int app_start(struct app *app, struct err *err)
 {
+    if (app_config(app)->io == CONFIG_IO_EPOLL) {
+        return err_set(
+            err, ERR_UNSUPPORTED,
+            "server.io = epoll: this version serves through io_uring only; use auto or uring "
+            "(sluice doctor says what this host allows)");
+    }
     int result = app_open_signals(app, err);
     if (result < 0) {
         return result;

@@ -39,29 +39,24 @@ static void host_check_release(struct doctor *doctor)
         return;
     }
     doctor_say(doctor,
-               &(struct doctor_advice){
-                   .verdict = doctor->config->io == CONFIG_IO_URING ? DOCTOR_PROBLEM : DOCTOR_NOTE,
-                   .subject = "kernel",
-                   .why = "io_uring is used from 6.1 on (DEFER_TASKRUN)",
-                   .mend = "a newer kernel; until then server.io = epoll serves, more slowly"},
+               &(struct doctor_advice){.verdict = DOCTOR_PROBLEM,
+                                       .subject = "kernel",
+                                       .why = "io_uring is used from 6.1 on (DEFER_TASKRUN)",
+                                       .mend = "a newer kernel"},
                "Linux %s", host.release);
 }
 
 static void host_say_uring_failed(struct doctor *doctor, int result, const struct err *err)
 {
-    bool can_fall_back = doctor->config->io == CONFIG_IO_AUTO &&
-                         (uring_is_unavailable(result) || result == -EBADMSG);
-    doctor_say(
-        doctor,
-        &(struct doctor_advice){
-            .verdict = can_fall_back ? DOCTOR_NOTE : DOCTOR_PROBLEM,
-            .subject = "io_uring",
-            .why = can_fall_back ? "the epoll backend stands in, at more system calls a request"
-                   : uring_is_unavailable(result) ? "server.io = uring asks for it"
+    doctor_say(doctor,
+               &(struct doctor_advice){.verdict = DOCTOR_PROBLEM,
+                                       .subject = "io_uring",
+                                       .why = uring_is_unavailable(result)
+                                                  ? "Sluice serves through io_uring only"
                                                   : "it is there but short of a resource; to go on "
                                                     "without it would be slow in silence",
-            .mend = "do what the text says, then run doctor again"},
-        "%s", err->text);
+                                       .mend = "do what the text says, then run doctor again"},
+               "%s", err->text);
 }
 
 static void host_check_uring(struct doctor *doctor)
@@ -69,7 +64,12 @@ static void host_check_uring(struct doctor *doctor)
     struct uring_caps caps;
     struct err err = {.code = 0};
     if (doctor->config->io == CONFIG_IO_EPOLL) {
-        doctor_ok(doctor, "io_uring", "not looked at: server.io = epoll");
+        doctor_say(doctor,
+                   &(struct doctor_advice){.verdict = DOCTOR_PROBLEM,
+                                           .subject = "io_uring",
+                                           .why = "this version has no epoll backend",
+                                           .mend = "set it to auto"},
+                   "server.io = epoll");
         return;
     }
     int r = uring_probe(&caps, &err);

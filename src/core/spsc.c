@@ -75,7 +75,7 @@ static int map_twice(uint8_t **memory, uint64_t capacity, int fd, struct err *er
     if (reserved == MAP_FAILED) {
         int code = -errno;
         return err_set(err, code, "reserve %llu bytes of address space for a ring: %s",
-                       (unsigned long long)(2 * capacity), err_name(code));
+                       2 * (unsigned long long)capacity, err_name(code));
     }
     int r = map_half(reserved, capacity, fd);
     if (r == 0) {

@@ -59,8 +59,7 @@ static int uring_explain_refusal(struct err *err, int result)
     if (disabled > 0) {
         return err_set(err, result,
                        "io_uring is switched off here (kernel.io_uring_disabled = %ld): set it to "
-                       "0 with sysctl, or use "
-                       "server.io = epoll",
+                       "0 with sysctl",
                        disabled);
     }
     if (seccomp == 2) {
@@ -68,10 +67,10 @@ static int uring_explain_refusal(struct err *err, int result)
             err, result,
             "io_uring is refused by a seccomp filter, as containers have by default (%s): allow "
             "io_uring_setup, "
-            "io_uring_enter and io_uring_register in the profile, or use server.io = epoll",
+            "io_uring_enter and io_uring_register in the profile",
             err_name(result));
     }
-    return err_set(err, result, "io_uring is refused here (%s): use server.io = epoll",
+    return err_set(err, result, "io_uring is refused here (%s): allow it for this process",
                    err_name(result));
 }
 
@@ -82,16 +81,17 @@ int uring_explain(struct err *err, int result)
     case -ENOSYS:
         return err_set(
             err, result,
-            "this kernel or sandbox has no io_uring (%s): a kernel from 6.1, or server.io = epoll",
+            "this kernel or sandbox has no io_uring (%s): Sluice needs a kernel from 6.1",
             err_name(result));
     case -EPERM:
     case -EACCES:
     case -EOPNOTSUPP:
         return uring_explain_refusal(err, result);
     case -EINVAL:
-        return err_set(err, result,
-                       "this kernel's io_uring lacks DEFER_TASKRUN (it came with 6.1): a newer "
-                       "kernel, or server.io = epoll");
+        return err_set(
+            err, result,
+            "this kernel's io_uring lacks DEFER_TASKRUN (it came with 6.1): Sluice needs a "
+            "newer kernel");
     case -ENOMEM:
         (void)getrlimit(RLIMIT_MEMLOCK, &limit);
         return err_set(err, result,

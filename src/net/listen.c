@@ -125,9 +125,8 @@ static unsigned listen_port(int fd)
     if (address.ss_family == AF_INET6) {
         return ntohs(((struct sockaddr_in6 *)(void *)&address)->sin6_port);
     }
-    /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): getsockname filled it, which clang-tidy
-     * 14 does not see */
-    return ntohs(((struct sockaddr_in *)(void *)&address)->sin_port);
+    /* getsockname filled it, which clang-tidy 14 does not see. */
+    return ntohs(((struct sockaddr_in *)(void *)&address)->sin_port); /* NOLINT */
 }
 
 static int listen_socket(const struct addrinfo *address)
