@@ -9,6 +9,7 @@
 #include "core/crc32c.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -145,9 +146,42 @@ static void every_flipped_bit_changes_the_sum(void **state)
     }
 }
 
+/* Copies of 32 KiB and more go past the cache where the target is aligned: every byte arrives, none
+ * beside it changes. */
+static void a_large_copy_is_whole_and_stays_inside_at_every_alignment(void **state)
+{
+    (void)state;
+    enum {
+        BYTES = 100003,
+        ROOM = BYTES + 64
+    };
+    uint8_t *from = malloc(ROOM);
+    uint8_t *to = malloc(ROOM);
+    assert_non_null(from);
+    assert_non_null(to);
+    for (size_t i = 0; i < ROOM; i++) {
+        from[i] = (uint8_t)(i * 131 + (i >> 8));
+    }
+    for (size_t offset = 0; offset < 17; offset++) {
+        memset(to, 0xa5, ROOM);
+        uint32_t crc = crc32c_copy(7, to + offset, from + 16 - offset, BYTES);
+        assert_int_equal(crc, crc32c_scalar(7, from + 16 - offset, BYTES));
+        assert_memory_equal(to + offset, from + 16 - offset, BYTES);
+        for (size_t i = 0; i < offset; i++) {
+            assert_int_equal(to[i], 0xa5);
+        }
+        for (size_t i = offset + BYTES; i < ROOM; i++) {
+            assert_int_equal(to[i], 0xa5);
+        }
+    }
+    free(from);
+    free(to);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_large_copy_is_whole_and_stays_inside_at_every_alignment),
         cmocka_unit_test(vectors_of_rfc_3720_hold),
         cmocka_unit_test(every_length_and_alignment_equals_the_definition),
         cmocka_unit_test(long_inputs_equal_the_scalar_twin),
