@@ -28,13 +28,16 @@ static enum shed_cause failed_shed_cause(enum failed_cause cause)
                                    : SHED_STOPPING;
 }
 
-static void acks_send(struct shard *shard, const struct pending *pending, unsigned status,
-                      struct slice extra, struct buf *body)
+static void acks_accept(struct shard *shard, const struct pending *pending, const struct buf *body,
+                        bool is_repeat)
 {
-    struct http_answer answer = {.status = status,
-                                 .content_type = ANSWER_JSON,
-                                 .extra = extra,
-                                 .body = {body->data, body->bytes}};
+    struct http_answer answer = {
+        .status = 202,
+        .content_type = ANSWER_JSON,
+        .extra = is_repeat ? SLICE_LITERAL("X-Sluice-Ack: durable\r\nX-Sluice-Duplicate: true\r\n")
+                           : SLICE_LITERAL("X-Sluice-Ack: durable\r\n"),
+        .body = {body->data, body->bytes},
+    };
     /* -ESTALE: the client has left; its records stay. -ENOMEM: the connection is closed, the client
      * will ask again. */
     (void)server_answer(shard->server, pending->conn, &answer);
@@ -47,10 +50,7 @@ static void acks_answer_list(struct shard *shard, const struct pending *pending,
     struct buf body;
     buf_init(&body, shard->scratch, SHARD_SCRATCH_BYTES);
     answer_list_body(&body, list);
-    acks_send(shard, pending, 202,
-              is_repeat ? SLICE_LITERAL("X-Sluice-Ack: durable\r\nX-Sluice-Duplicate: true\r\n")
-                        : SLICE_LITERAL("X-Sluice-Ack: durable\r\n"),
-              &body);
+    acks_accept(shard, pending, &body, is_repeat);
 }
 
 static void acks_answer_object(struct shard *shard, const struct pending *pending,
@@ -59,10 +59,7 @@ static void acks_answer_object(struct shard *shard, const struct pending *pendin
     struct buf body;
     buf_init(&body, shard->scratch, 4096);
     answer_object_body(&body, id, lsn);
-    acks_send(shard, pending, 202,
-              is_repeat ? SLICE_LITERAL("X-Sluice-Ack: durable\r\nX-Sluice-Duplicate: true\r\n")
-                        : SLICE_LITERAL("X-Sluice-Ack: durable\r\n"),
-              &body);
+    acks_accept(shard, pending, &body, is_repeat);
 }
 
 static void acks_answer_stored(struct shard *shard, const struct pending *pending,

@@ -189,37 +189,35 @@ static void write_faults(struct buf *out, struct shard_set *set)
     }
 }
 
+/* One histogram of each shard; offset: where it is in struct shard. */
+static void write_latency(struct buf *out, struct shard_set *set, const char *name,
+                          const char *help, size_t offset)
+{
+    family(out, name, "histogram", help);
+    for (unsigned i = 0; i < set->count; i++) {
+        char labels[32];
+        struct buf text;
+        buf_init(&text, labels, sizeof labels - 1);
+        buf_printf(&text, "shard=\"%u\"", i);
+        labels[text.bytes] = 0;
+        const char *shard = (const void *)&set->shards[i];
+        hist_write_prometheus(out, name, labels, (const void *)(shard + offset));
+    }
+}
+
 static void write_latencies(struct buf *out, struct shard_set *set)
 {
-    family(out, "sluice_parse_seconds", "histogram",
-           "Validating one request body (one in 16 is timed).");
-    for (unsigned i = 0; i < set->count; i++) {
-        char labels[32];
-        struct buf text;
-        buf_init(&text, labels, sizeof labels - 1);
-        buf_printf(&text, "shard=\"%u\"", i);
-        labels[text.bytes] = 0;
-        hist_write_prometheus(out, "sluice_parse_seconds", labels, &set->shards[i].parse_latency);
-    }
-    family(out, "sluice_ack_seconds", "histogram", "Request complete to its answer queued.");
-    for (unsigned i = 0; i < set->count; i++) {
-        char labels[32];
-        struct buf text;
-        buf_init(&text, labels, sizeof labels - 1);
-        buf_printf(&text, "shard=\"%u\"", i);
-        labels[text.bytes] = 0;
-        hist_write_prometheus(out, "sluice_ack_seconds", labels, &set->shards[i].ack_latency);
-    }
+    write_latency(out, set, "sluice_parse_seconds",
+                  "Validating one request body (one in 16 is timed).",
+                  offsetof(struct shard, parse_latency));
+    write_latency(out, set, "sluice_ack_seconds", "Request complete to its answer queued.",
+                  offsetof(struct shard, ack_latency));
 }
 
 void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns)
 {
-    struct counters sum = {0};
-    for (unsigned i = 0; i < set->count; i++) {
-        struct counters one;
-        counters_read(&set->shards[i].published, &one);
-        counters_add(&sum, &one);
-    }
+    struct counters sum;
+    ledger_sum(set, &sum);
     family(out, "sluice_build_info", "gauge", "Version of this process.");
     buf_printf(out, "sluice_build_info{version=\"%s\"} 1\n", SLUICE_VERSION);
     family(out, "sluice_uptime_seconds", "gauge", "Since the process began to serve.");

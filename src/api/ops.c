@@ -88,7 +88,7 @@ static void health_answer(struct shard *shard, const struct http_request *reques
  * -------------------------------------------------------------------------------------------------------
  */
 
-static void ledger_sum(struct shard_set *set, struct counters *sum)
+void ledger_sum(struct shard_set *set, struct counters *sum)
 {
     *sum = (struct counters){0};
     for (unsigned i = 0; i < set->count; i++) {

@@ -8,6 +8,7 @@
 #include "api/route.h"
 #include "net/server.h"
 
+struct counters;
 struct shard;
 struct shard_set;
 
@@ -16,6 +17,9 @@ enum http_verdict ops_on_request(struct shard *shard, const struct route *route,
 
 /* NULL: healthy; else a static reason. Any thread. */
 const char *health_reason(struct shard_set *set, uint64_t now_ns);
+
+/* The published counters of all shards, added up. Any thread. */
+void ledger_sum(struct shard_set *set, struct counters *sum);
 
 /* Sum over the shards of records that are neither durable, pending, rejected nor shed: 0 unless the
  * program is wrong. */

@@ -250,8 +250,7 @@ static void writer_publish(struct writer *writer, uint64_t now_ns)
  * -------------------------------------------------------------------------------------------------------------
  */
 
-/* Half of the ring: an empty ring may skip up to its other half to start again at its beginning
- * (spsc.h). */
+/* Half of the ring is kept back, so that what one batch owes always fits beside what is unread. */
 static bool has_ack_room(const struct writer *writer, struct writer_shard *shard, uint64_t bytes)
 {
     struct spsc *acks = &shard->port->acks;
