@@ -38,12 +38,18 @@ static bool conn_wants_input(const struct conn *conn)
     return conn->wait == WAIT_NONE || conn->in_bytes < CONN_INPUT_HOLD;
 }
 
+static uint8_t conn_recv_size(const struct conn *conn)
+{
+    return conn->large_credit > 0 ? IO_LARGE : IO_SMALL;
+}
+
 static void conn_arm(struct server *server, struct conn *conn, bool is_careful)
 {
     ASSERT(!conn->is_receiving);
     conn->is_receiving = true;
     conn->is_recv_stopping = false;
-    io_recv(server->io, conn_key(conn), conn->fd, is_careful);
+    conn->recv_size = conn_recv_size(conn);
+    io_recv(server->io, conn_key(conn), conn->fd, (enum io_size)conn->recv_size, is_careful);
 }
 
 /* After a dry buffer ring: careful, or an empty ring would answer at once again. */
@@ -61,9 +67,10 @@ static void conn_receive_or_not(struct server *server, struct conn *conn)
     if (wants && !conn->is_receiving && !conn->is_listed[LIST_STARVED]) {
         conn_arm(server, conn, false);
     }
-    if (!wants && conn->is_receiving && !conn->is_recv_stopping && conn->state != CONN_CLOSING) {
+    bool is_right = wants && conn->recv_size == conn_recv_size(conn);
+    if (!is_right && conn->is_receiving && !conn->is_recv_stopping && conn->state != CONN_CLOSING) {
         conn->is_recv_stopping = true;
-        io_recv_stop(server->io, conn_key(conn));
+        io_recv_stop(server->io, conn_key(conn), (enum io_size)conn->recv_size);
     }
 }
 
@@ -114,6 +121,7 @@ static void conn_recv_failed(struct server *server, struct conn *conn, int resul
 {
     if (result == -ENOBUFS && !conn->is_recv_stopping) {
         stat_add(&server->stats->recv_starved, 1);
+        conn->large_credit = 0; /* there are only a few of those */
         conn_table_list(server, conn, LIST_STARVED);
         return;
     }

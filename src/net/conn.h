@@ -43,9 +43,11 @@ enum {
     CONN_UNSENT_MAX = 1024 * 1024, /* unsent answers; beyond, parsing stops */
     CONN_SEND_MAX = 256 * 1024, /* one send: its end is the progress that send_timeout asks for */
     CONN_LINGER_BYTES =
-        64 * 1024 * 1024,   /* discarded while lingering (linger_ns bounds the time): a client that
-                               writes   all of a refused body first still reads why */
-    CONN_REFUSE_SLOTS = 16, /* connections beyond connections_max that hear a 503 */
+        64 * 1024 * 1024, /* discarded while lingering (linger_ns bounds the time): a client that
+                             writes   all of a refused body first still reads why */
+    CONN_LARGE_BYTES = 32 * 1024, /* a body that is better received into a large buffer */
+    CONN_LARGE_CREDIT = 8,        /* smaller requests after it that end that */
+    CONN_REFUSE_SLOTS = 16,       /* connections beyond connections_max that hear a 503 */
     SERVER_LISTEN_MAX = 16,
 };
 
@@ -112,6 +114,8 @@ struct conn {
     bool owes_continue;    /* a 100 is due once the answers before it are given */
     bool is_receiving;     /* the multishot receive is armed */
     bool is_recv_stopping; /* and its cancellation is queued */
+    uint8_t recv_size;     /* enum io_size it is armed with */
+    uint8_t large_credit;  /* > 0: large requests came lately, so receive into large buffers */
     bool is_sending;
     bool is_shut; /* the close is queued */
     bool is_fd_closed;

@@ -53,6 +53,16 @@ static struct slice conn_request_fields(const struct server *server, const struc
 
 /* ---- presenting ---- */
 
+/* Which buffers suit this client. Changing them costs a cancelled receive, so not at once. */
+static void conn_request_note_size(struct conn *conn, uint64_t body_bytes)
+{
+    if (UNLIKELY(body_bytes >= CONN_LARGE_BYTES)) {
+        conn->large_credit = CONN_LARGE_CREDIT;
+    } else if (UNLIKELY(conn->large_credit > 0)) {
+        conn->large_credit--;
+    }
+}
+
 static void conn_request_begin(struct server *server, struct conn *conn,
                                const struct http_head *head)
 {
@@ -62,6 +72,7 @@ static void conn_request_begin(struct server *server, struct conn *conn,
     conn->closes_after = !head->is_keep_alive || server->is_draining;
     conn->unanswered++;
     conn->active_ns = server->now_ns;
+    conn_request_note_size(conn, head->content_length);
 }
 
 /* Asks the owner of the meaning. False: later, when everything before is answered. */
@@ -229,8 +240,6 @@ static size_t conn_request_collect(struct server *server, struct conn *conn, con
                                    size_t bytes)
 {
     const struct http_head *head = &server->parsed;
-    /* Room for a large body could also be received into directly (single-shot receive of what is
-     * missing instead of multishot and copy): body_wanted and the block are known here. */
     size_t room =
         head->is_chunked ? CHUNKED_BLOCK : (size_t)u64_min(head->content_length, LENGTH_BLOCK);
 

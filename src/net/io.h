@@ -28,6 +28,14 @@ enum io_op {
     IO_WAKE,  /* the watched eventfd became readable */
 };
 
+/* The buffers that a receive takes: many of recv_buffer_bytes, or a few that a large request fits
+ * into whole, so that it need not be put together first. */
+enum io_size {
+    IO_SMALL = 0,
+    IO_LARGE,
+    IO_SIZES,
+};
+
 struct io_key {
     uint32_t index;
     uint32_t generation; /* only the low IO_GENERATION_BITS travel */
@@ -43,6 +51,7 @@ struct io_event {
     bool is_last; /* the operation has ended: re-arm it if it is still wanted */
     bool
         has_buffer; /* data is lent until io_buffer_give, which must come before the next io_poll */
+    enum io_size size; /* of the buffer */
     uint16_t buffer;
     uint8_t *data;
 };
@@ -75,9 +84,9 @@ void io_close(struct io *io);
 void io_accept(struct io *io, struct io_key key, int fd);
 /* is_careful: look for data before looking for a buffer, so that an empty buffer ring is not an
  * immediate -ENOBUFS. */
-void io_recv(struct io *io, struct io_key key, int fd, bool is_careful);
-/* Ends the multishot receive of key; its last event follows. */
-void io_recv_stop(struct io *io, struct io_key key);
+void io_recv(struct io *io, struct io_key key, int fd, enum io_size size, bool is_careful);
+/* Ends the multishot receive of key, armed with size; its last event follows. */
+void io_recv_stop(struct io *io, struct io_key key, enum io_size size);
 /* data must stay as it is until the event. */
 void io_send(struct io *io, struct io_key key, int fd, const uint8_t *data, size_t bytes);
 /* Cancels everything of fd, then closes it: the events of cancelled operations come before or after

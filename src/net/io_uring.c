@@ -28,25 +28,32 @@ enum {
     SQ_ENTRIES_MAX = 1024, /* a pass with more sends than that just enters once more */
     SQ_ENTRIES_MIN = 64,
     CQ_ENTRIES_MAX = 65536,
-    BUFFER_GROUP = 1,
+    LARGE_BUFFERS = 4,
+    LARGE_BUFFER_BYTES = 256 * 1024,
     SETUP_RETRIES = 3,
     CLOSE_WAIT_ROUNDS = 50,
     OP_CANCEL = 0, /* never shown to the caller: the target's own last event says it all */
+    OP_RECV_LARGE = IO_WAKE + 1, /* shown as IO_RECV */
 };
 
 #define SETUP_RETRY_NS (100 * NS_MS)
 #define CLOSE_ROUND_NS (1 * NS_MS)
 
-struct io {
-    struct io_uring ring;
-    struct io_uring_buf_ring *buffers;
-    size_t buffers_map_bytes;
+/* One ring of provided buffers; its group is its index in struct io. */
+struct io_pool {
+    struct io_uring_buf_ring *ring;
+    size_t ring_bytes;
     uint8_t *memory;
     size_t memory_bytes;
-    uint32_t buffer_count;
+    uint32_t count;
     uint32_t buffer_bytes;
     uint32_t given; /* buffers put into the ring, not yet published to the kernel */
-    unsigned left;  /* events of this pass not yet taken */
+};
+
+struct io {
+    struct io_uring ring;
+    struct io_pool pools[IO_SIZES];
+    unsigned left; /* events of this pass not yet taken */
     unsigned enter_flags;
     unsigned sends_in_flight;
     bool has_taskrun_flag;
@@ -157,9 +164,12 @@ static unsigned io_ring_flags(const struct io *io)
 int io_poll(struct io *io, uint64_t wait_ns, enum io_gathering gathering)
 {
     ASSERT(io->left == 0);
-    if (io->given > 0) {
-        io_uring_buf_ring_advance(io->buffers, (int)io->given);
-        io->given = 0;
+    for (unsigned i = 0; i < IO_SIZES; i++) {
+        struct io_pool *pool = &io->pools[i];
+        if (pool->given > 0) {
+            io_uring_buf_ring_advance(pool->ring, (int)pool->given);
+            pool->given = 0;
+        }
     }
     unsigned ready = io_uring_cq_ready(&io->ring);
     bool must_wait = wait_ns > 0 && ready == 0;
@@ -190,7 +200,10 @@ struct io_counts io_counts(const struct io *io)
 
 static void io_event_fill(struct io *io, struct io_event *event, const struct io_uring_cqe *cqe)
 {
-    event->op = (enum io_op)(cqe->user_data >> 56);
+    unsigned op = (unsigned)(cqe->user_data >> 56);
+
+    event->size = op == OP_RECV_LARGE ? IO_LARGE : IO_SMALL;
+    event->op = op == OP_RECV_LARGE ? IO_RECV : (enum io_op)op;
     event->key.index = (uint32_t)cqe->user_data;
     event->key.generation = (uint32_t)(cqe->user_data >> 32) & IO_GENERATION_MASK;
     event->result = cqe->res;
@@ -199,8 +212,9 @@ static void io_event_fill(struct io *io, struct io_event *event, const struct io
     event->buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
     event->data = NULL;
     if (event->has_buffer) {
-        ASSERT(event->buffer < io->buffer_count);
-        event->data = io->memory + (size_t)event->buffer * io->buffer_bytes;
+        const struct io_pool *pool = &io->pools[event->size];
+        ASSERT(event->buffer < pool->count);
+        event->data = pool->memory + (size_t)event->buffer * pool->buffer_bytes;
     } else if (event->op == IO_RECV && event->result > 0) {
         /* UNTESTED: kernels before c9d952b9103b could lose the buffer of a multishot read; bytes
          * without a place are a broken stream. */
@@ -233,18 +247,20 @@ bool io_next(struct io *io, struct io_event *event)
     return false;
 }
 
-static void io_buffer_put(struct io *io, uint16_t id)
+static void io_pool_put(struct io_pool *pool, uint16_t id)
 {
-    io_uring_buf_ring_add(io->buffers, io->memory + (size_t)id * io->buffer_bytes, io->buffer_bytes,
-                          id, io_uring_buf_ring_mask(io->buffer_count), (int)io->given);
-    io->given++;
+    io_uring_buf_ring_add(pool->ring, pool->memory + (size_t)id * pool->buffer_bytes,
+                          pool->buffer_bytes, id, io_uring_buf_ring_mask(pool->count),
+                          (int)pool->given);
+    pool->given++;
 }
 
 void io_buffer_give(struct io *io, const struct io_event *event)
 {
     if (event->has_buffer) {
-        ASSERT(io->given < io->buffer_count);
-        io_buffer_put(io, event->buffer);
+        struct io_pool *pool = &io->pools[event->size];
+        ASSERT(pool->given < pool->count);
+        io_pool_put(pool, event->buffer);
     }
 }
 
@@ -259,24 +275,29 @@ void io_accept(struct io *io, struct io_key key, int fd)
     sqe->user_data = io_user_data(IO_ACCEPT, key);
 }
 
-void io_recv(struct io *io, struct io_key key, int fd, bool is_careful)
+static unsigned io_recv_op(enum io_size size)
+{
+    return size == IO_LARGE ? OP_RECV_LARGE : IO_RECV;
+}
+
+void io_recv(struct io *io, struct io_key key, int fd, enum io_size size, bool is_careful)
 {
     struct io_uring_sqe *sqe = io_sqe(io);
 
     io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = BUFFER_GROUP;
+    sqe->buf_group = (uint16_t)size;
     if (is_careful) {
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     }
-    sqe->user_data = io_user_data(IO_RECV, key);
+    sqe->user_data = io_user_data(io_recv_op(size), key);
 }
 
-void io_recv_stop(struct io *io, struct io_key key)
+void io_recv_stop(struct io *io, struct io_key key, enum io_size size)
 {
     struct io_uring_sqe *sqe = io_sqe(io);
 
-    io_uring_prep_cancel64(sqe, io_user_data(IO_RECV, key), 0);
+    io_uring_prep_cancel64(sqe, io_user_data(io_recv_op(size), key), 0);
     sqe->user_data = io_user_data(OP_CANCEL, key);
 }
 
@@ -432,41 +453,46 @@ static int io_setup(struct io *io, const struct io_options *options)
     return r;
 }
 
-static int io_open_buffers(struct io *io, const struct io_options *options, struct err *err)
+static int io_pool_open(struct io *io, enum io_size size, uint32_t count, uint32_t bytes,
+                        struct err *err)
 {
-    io->buffer_count = options->recv_buffers;
-    io->buffer_bytes = options->recv_buffer_bytes;
-    io->buffers_map_bytes = (size_t)align_up(io->buffer_count * sizeof(struct io_uring_buf), 4096);
-    io->memory_bytes = (size_t)io->buffer_count * io->buffer_bytes;
-    io->buffers = mem_map(io->buffers_map_bytes);
-    io->memory = mem_map(io->memory_bytes);
-    if (io->buffers == NULL || io->memory == NULL) {
-        return err_set(err, -ENOMEM, "no memory for %u receive buffers of %u bytes",
-                       io->buffer_count, io->buffer_bytes);
+    struct io_pool *pool = &io->pools[size];
+
+    pool->count = count;
+    pool->buffer_bytes = bytes;
+    pool->ring_bytes = (size_t)align_up(count * sizeof(struct io_uring_buf), 4096);
+    pool->memory_bytes = (size_t)count * bytes;
+    pool->ring = mem_map(pool->ring_bytes);
+    pool->memory = mem_map(pool->memory_bytes);
+    if (pool->ring == NULL || pool->memory == NULL) {
+        return err_set(err, -ENOMEM, "no memory for %u receive buffers of %u bytes", count, bytes);
     }
     struct io_uring_buf_reg registration = {
-        .ring_addr = (uint64_t)(uintptr_t)io->buffers,
-        .ring_entries = io->buffer_count,
-        .bgid = BUFFER_GROUP,
+        .ring_addr = (uint64_t)(uintptr_t)pool->ring,
+        .ring_entries = count,
+        .bgid = (uint16_t)size,
     };
     int r = io_uring_register_buf_ring(&io->ring, &registration, 0);
     if (r < 0) {
         return io_setup_error(r, err);
     }
-    io_uring_buf_ring_init(io->buffers);
-    for (uint32_t i = 0; i < io->buffer_count; i++) {
-        io_buffer_put(io, (uint16_t)i);
+    io_uring_buf_ring_init(pool->ring);
+    for (uint32_t i = 0; i < count; i++) {
+        io_pool_put(pool, (uint16_t)i);
     }
     return 0;
 }
 
 static void io_free(struct io *io)
 {
-    if (io->memory != NULL) {
-        mem_unmap(io->memory, io->memory_bytes);
-    }
-    if (io->buffers != NULL) {
-        mem_unmap(io->buffers, io->buffers_map_bytes);
+    for (unsigned i = 0; i < IO_SIZES; i++) {
+        struct io_pool *pool = &io->pools[i];
+        if (pool->memory != NULL) {
+            mem_unmap(pool->memory, pool->memory_bytes);
+        }
+        if (pool->ring != NULL) {
+            mem_unmap(pool->ring, pool->ring_bytes);
+        }
     }
     mem_free(io);
 }
@@ -491,7 +517,10 @@ int io_open(struct io **out, const struct io_options *options, struct err *err)
     for (unsigned i = 0; i < *io->ring.sq.kring_entries; i++) {
         io->ring.sq.array[i] = i;
     }
-    r = io_open_buffers(io, options, err);
+    r = io_pool_open(io, IO_SMALL, options->recv_buffers, options->recv_buffer_bytes, err);
+    if (r == 0) {
+        r = io_pool_open(io, IO_LARGE, LARGE_BUFFERS, LARGE_BUFFER_BYTES, err);
+    }
     if (r < 0) {
         goto exit_ring;
     }

@@ -527,7 +527,7 @@ static void flags_win_over_environment_over_file_over_defaults(void **state)
     environment("SLUICE_SERVER_PIPELINE_MAX=3", "SLUICE_SERVER_SHARDS=3");
     flags("server.shards=4");
     expect_accepted();
-    assert_int_equal(fixture.config.recv_buffers, 64);
+    assert_int_equal(fixture.config.recv_buffers, 512);
     assert_int_equal(fixture.config.max_connections, 2);
     assert_int_equal(fixture.config.pipeline_max, 3);
     assert_int_equal(fixture.config.shards, 4);

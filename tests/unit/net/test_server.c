@@ -870,6 +870,41 @@ static void four_tiny_buffers_starve_and_lose_nothing(void **state)
     app_stop(app);
 }
 
+/* Clients that change between the small and the large receive buffers, more of them than there are
+ * large ones, and the change falls into the middle of requests. */
+static void large_and_small_requests_take_turns_and_lose_nothing(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {200000, 3, 100000, 5, 5, 5,     5,      5,      5, 5,
+                                   5,      5, 250000, 9, 9, 33000, 300000, 300000, 1, 1};
+    struct app *app = app_new();
+    app_up(app);
+    struct client *clients[12];
+    uint8_t *body = random_bytes(300000);
+    for (size_t i = 0; i < ARRAY_COUNT(clients); i++) {
+        clients[i] = client_open(app);
+    }
+    for (size_t round = 0; round < 3 * ARRAY_COUNT(sizes); round++) {
+        for (size_t i = 0; i < ARRAY_COUNT(clients); i++) {
+            size_t bytes = sizes[(round + i) % ARRAY_COUNT(sizes)];
+            char head[128];
+            (void)snprintf(head, sizeof(head),
+                           "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n", bytes);
+            client_send(clients[i], head);
+            assert_true(client_try_send(clients[i], body, bytes));
+        }
+        for (size_t i = 0; i < ARRAY_COUNT(clients); i++) {
+            expect_echo(clients[i], (struct slice){body, sizes[(round + i) % ARRAY_COUNT(sizes)]});
+        }
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(clients); i++) {
+        client_close(clients[i]);
+    }
+    mem_free(body);
+    EVENTUALLY(app->arena_used == 0);
+    app_stop(app);
+}
+
 /* A pipeline of every kind of request, cut at random places, against shrunk limits: the answers are
  * the same. */
 static void mixed_pipeline(struct app *app, unsigned seed)
@@ -1414,6 +1449,7 @@ int main(void)
         cmocka_unit_test(slow_head_is_late_although_bytes_keep_coming),
         cmocka_unit_test(deferred_request_is_not_idle),
         cmocka_unit_test(four_tiny_buffers_starve_and_lose_nothing),
+        cmocka_unit_test(large_and_small_requests_take_turns_and_lose_nothing),
         cmocka_unit_test(mixed_pipelines_cut_anywhere_are_answered_alike),
         cmocka_unit_test(any_shortage_of_memory_is_survived),
         cmocka_unit_test(sixteen_mebibytes_arrive_in_every_coding),
