@@ -79,6 +79,9 @@ enum role {
     ROLE_SHARD,
     ROLE_WRITER,
     ROLE_KEEPER,
+    ROLE_ARCHIVE,
+    ROLE_CATALOG,
+    ROLE_QUERY,
     ROLE_MAIN,
 };
 

@@ -63,6 +63,19 @@ struct config {
     uint64_t commit_pause_ns;         /* store.commit_pause 0: off */
     uint64_t spare_segments;          /* store.spare_segments 1 */
     bool allow_volatile;              /* store.allow_volatile false */
+    uint64_t segment_age_ns; /* store.segment_age 1h: an older segment is left for a new one */
+    bool compacts;           /* store.compact true */
+    uint64_t compact_level;  /* store.compact_level 1 */
+    uint64_t compact_rate;   /* store.compact_rate 64M: bytes a second while ingest is busy */
+    bool unforwarded_drop;   /* store.unforwarded = keep | drop */
+    char alert_levels[CONFIG_TEXT_BYTES];  /* store.alert_levels 80,90,95: percent of what may be
+                                              used */
+    char alert_webhook[CONFIG_TEXT_BYTES]; /* store.alert_webhook: http://... told of each crossing
+                                            */
+    /* query.* */
+    uint64_t query_threads;    /* query.threads: auto = 0 */
+    uint64_t query_max;        /* query.max_active 256: queries and tails at one time, each shard */
+    uint64_t query_timeout_ns; /* query.timeout 60s: for a page, not for streams */
     /* dedup.* */
     uint64_t dedup_ttl_ns;      /* 24h */
     uint64_t dedup_entries_max; /* dedup.max_entries 1000000 */

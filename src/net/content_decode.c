@@ -11,8 +11,8 @@
  * and the ratio's allowance. A stream that has filled cap gets one more byte of room, on the stack;
  * if it uses it, it is too long. So the limit is exact and nothing beyond it is ever allocated.
  */
-#define ZLIB_CONST                  /* next_in points to const */
-#define ZSTD_STATIC_LINKING_ONLY    /* ZSTD_initStaticDCtx, ZSTD_estimateDStreamSize: in every     \
+#define ZLIB_CONST               /* next_in points to const */
+#define ZSTD_STATIC_LINKING_ONLY /* ZSTD_initStaticDCtx, ZSTD_estimateDStreamSize: in every     \
                                        libzstd since 1.3 */
 
 #include "net/content_decode.h"

@@ -66,6 +66,14 @@ struct http_answer {
     bool must_close;
 };
 
+/* What happens to a connection that streams (server_stream_begin, server_upgrade). */
+enum stream_event {
+    STREAM_ROOM = 1, /* there is room again (server_stream_room > 0 after it was 0) */
+    STREAM_DATA = 2, /* upgraded only: bytes from the peer, borrowed until the callback returns */
+    STREAM_GONE = 3, /* the last event: the peer has gone or the connection was closed; also after
+                        server_stream_end, once everything is sent */
+};
+
 struct server_callbacks {
     void *context;
     /* May be NULL. body_bytes_max may be lowered or raised per route here. */
@@ -77,6 +85,9 @@ struct server_callbacks {
      * to them, also for those of net itself. The lines live until server_close; the same pointer
      * means the same lines. */
     struct slice (*on_origin)(void *context, struct slice origin);
+    /* May be NULL when nothing streams. */
+    void (*on_stream)(void *context, struct conn_handle conn, enum stream_event event,
+                      struct slice data);
     /* Text of an error that net itself answers (400, 408, 411, 413, 414, 415, 417, 431, 501, 503,
      * 505): writes the body. */
     void (*on_fault_body)(void *context, const struct http_fault *fault, struct buf *body);
@@ -147,6 +158,29 @@ int server_answer(struct server *server, struct conn_handle conn, const struct h
  * as above. */
 int server_answer_raw(struct server *server, struct conn_handle conn, struct slice response,
                       bool must_close);
+/* ---- answers that come in pieces, and connections that speak something else afterwards ----
+ * Both answer the oldest unanswered request, which must be the connection's only one (HTTP_LATER
+ * sees to that), legal inside on_request (return HTTP_ANSWERED) and later (HTTP_DEFERRED). From
+ * then on the connection parses no request until the stream has ended. At most SERVER_STREAM_UNSENT
+ * bytes wait unsent; a peer that takes nothing for send_timeout is closed; no other timeout
+ * applies. A drain lets streams go on until server_stream_end; shard stops them. */
+#define SERVER_STREAM_UNSENT (256u * 1024u)
+/* Status line and fields of answer (its body, if any, are the first bytes), then chunked transfer
+ * coding (HTTP/1.0: until close). HEAD: only the head, and the stream is over (-ENODATA). Else as
+ * server_answer. */
+int server_stream_begin(struct server *server, struct conn_handle conn,
+                        const struct http_answer *answer) MUST_USE;
+/* Sends response (a complete 101 head) as it is; then bytes both ways as they are. */
+int server_upgrade(struct server *server, struct conn_handle conn, struct slice response) MUST_USE;
+/* Bytes that may be put now; 0 also when the connection has gone. */
+size_t server_stream_room(const struct server *server, struct conn_handle conn);
+/* All of bytes (at most room), as one chunk where chunks are spoken. 0, -ESTALE, -ENOMEM. */
+int server_stream_put(struct server *server, struct conn_handle conn, struct slice bytes) MUST_USE;
+/* The last chunk; an HTTP connection goes on with its next request, an upgraded one closes once all
+ * is sent. is_broken: the answer could not be completed: close without the last chunk, so that the
+ * client sees it. */
+void server_stream_end(struct server *server, struct conn_handle conn, bool is_broken);
+
 /* The cached Date field line: "Date: ...\r\n". */
 struct slice server_date_line(struct server *server);
 

@@ -13,27 +13,34 @@
  *   10     2    header_bytes    64
  *   12     4    block_bytes     4096
  *   16     8    segment_id      counts up by one from 1; also in the file name
- *   24     8    salt            random for each use of the file: batches of an earlier use are
- * invalid 32    16    node            the node's ULID: a record is known anywhere by (node, LSN) 48
- * 8    file_bytes      size of the file when prepared 56     4    reserved        0 60     4
- * header_crc      CRC32C of bytes 00-59
+ *   24     8    salt            random for each use of the file: batches of an earlier use are invalid
+ *   32     16   node            the node's ULID: a record is known anywhere by (node, LSN)
+ *   48     8    file_bytes      size of the file when prepared
+ *   56     4    reserved        0
+ *   60     4    header_crc      CRC32C of bytes 00-59
  *
- * BATCH HEADER, 128 bytes, then payload_bytes of records, then zeroes up to the next 4096-byte
- * boundary: 00     8    magic           "SLUICBAT" 08     2    version         1 10     2
- * header_bytes    128 12     4    flags           BATCH_MARK: no records, written when idle;
- * BATCH_KEYED: some record carries a key 16     8    segment_id      as the segment's 24     8 salt
- * as the segment's 32     8    batch_seq       dense over the log 40     8    first_lsn       LSN
- * of the first record (of the next record to come, in a mark) 48     4    record_count    0 only in
- * a mark 52     4    previous_crc    header_crc of batch_seq - 1 (0 for the very first): the chain
+ * BATCH HEADER, 128 bytes, then payload_bytes of records, then zeroes up to the next 4096-byte boundary:
+ *   00     8    magic           "SLUICBAT"
+ *   08     2    version         1
+ *   10     2    header_bytes    128
+ *   12     4    flags           BATCH_MARK: no records, written when idle; BATCH_KEYED: some record carries a key
+ *   16     8    segment_id      as the segment's
+ *   24     8    salt            as the segment's
+ *   32     8    batch_seq       dense over the log
+ *   40     8    first_lsn       LSN of the first record (of the next record to come, in a mark)
+ *   48     4    record_count    0 only in a mark
+ *   52     4    previous_crc    header_crc of batch_seq - 1 (0 for the very first): the chain
  *   56     4    kinds           bit (1 << kind) of each record kind inside
  *   60     4    payload_bytes   without header and padding
  *   64     8    time_min_ns     smallest and largest event time; 0, 0 in a mark
  *   72     8    time_max_ns
- *   80     8    durable_lsn     largest LSN known durable when this batch was built: a witness for
- * recovery 88     8    built_at_ns     real time 96     8    keyed_lsn       LSN of the newest
- * record with a key up to and including this batch; 0: none. Rebuilding the processed set skips
- * every segment in which this does not change 104   16    reserved        0 120    4    payload_crc
- * CRC32C of the payload 124    4    header_crc      CRC32C of bytes 00-123
+ *   80     8    durable_lsn     largest LSN known durable when this batch was built: a witness for recovery
+ *   88     8    built_at_ns     real time
+ *   96     8    keyed_lsn       LSN of the newest record with a key up to and including this batch; 0: none.
+ *                               Rebuilding the processed set skips every segment in which this does not change
+ *   104    16   reserved        0
+ *   120    4    payload_crc     CRC32C of the payload
+ *   124    4    header_crc      CRC32C of bytes 00-123
  *
  * RECORD, inside a batch's payload, 8-byte aligned:
  *   00     4    record_bytes    header + meta + payload, without padding to 8
@@ -42,7 +49,7 @@
  *   06     1    severity        enum record_severity; 0 where the kind has none
  *   07     1    flags           RECORD_HAS_META
  *   08     8    event_time_ns   signed, since 1970
- *   16    16    id              ULID
+ *   16     16   id              ULID
  *   32     4    payload_bytes
  *   36     2    meta_bytes      0 without RECORD_HAS_META
  *   38     2    reserved        0

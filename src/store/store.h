@@ -15,6 +15,7 @@
 #include "core/park.h"
 #include "core/spsc.h"
 #include "store/format.h"
+#include "store/index.h"
 #include "store/submit.h"
 
 #include <stdatomic.h>
@@ -45,6 +46,16 @@ struct store_options {
     int writer_cpu; /* -1: not pinned */
     enum store_on_corruption on_corruption;
     bool allow_volatile; /* accept tmpfs: tests and benchmarks, never production */
+    /* What happens to segments later (archive.h). */
+    uint64_t
+        segment_age_ns; /* the writer leaves an older active segment that holds records; 0: never */
+    bool compacts;
+    int compact_level;
+    uint64_t compact_rate;
+    uint64_t retention_age_ns;
+    bool unforwarded_drop;
+    record_keys_fn record_keys; /* NULL: indexes without filters */
+    void *record_keys_context;
 };
 
 /* One per shard; the shard owns one end of each ring, the writer the other. */
@@ -84,8 +95,19 @@ struct store_status {
     _Atomic uint64_t free_bytes;             /* K: of the file system */
     _Atomic uint64_t log_bytes;              /* K: of segment files */
     _Atomic uint64_t prepare_errors;         /* K */
-    struct hist commit_latency;              /* W: submit of a batch to its completion */
-    struct hist batch_records;               /* W: records per batch, in "ns" units of one record */
+    /* What the archive (A) does and may do. */
+    _Atomic uint64_t active_segment; /* W: edge W2, release: every segment below it is complete */
+    _Atomic uint64_t retain_lsn;     /* forwarder: smallest cursor of any sink; UINT64_MAX: none */
+    _Atomic uint64_t first_lsn;      /* A: of the oldest record kept; 1 at first */
+    _Atomic uint64_t sealed, compacted;                         /* A: segments, since start */
+    _Atomic uint64_t compact_read_bytes, compact_written_bytes; /* A: since start */
+    _Atomic uint64_t expired_segments, expired_records, expired_bytes; /* A: since start */
+    _Atomic uint64_t expired_unforwarded; /* A: records, of the above, that a sink had not passed */
+    _Atomic uint64_t archive_errors;      /* A */
+    _Atomic uint64_t damaged_segments;    /* A: kept raw because of damage */
+    _Atomic uint64_t view_generation;     /* A: release, after a new view is published */
+    struct hist commit_latency;           /* W: submit of a batch to its completion */
+    struct hist batch_records;            /* W: records per batch, in "ns" units of one record */
 };
 
 struct recovery_report {
@@ -118,6 +140,23 @@ bool store_is_finished(const struct store *store);
  * no shard uses its port any more), joins the threads, closes files and the lock, frees everything.
  */
 void store_close(struct store *store);
+
+/* ---- for readers: query threads, catalog, forwarder; never a shard ---- */
+struct log_views;
+struct recent;
+struct log_views *store_views(struct store *store);
+struct recent *store_recent(struct store *store);
+/* Before store_start: park is woken (park_wake) whenever more is durable (STORE_TELL_DURABLE) or a
+ * new view is published (STORE_TELL_VIEW). */
+#define STORE_SUBSCRIBERS_MAX 16
+enum {
+    STORE_TELL_DURABLE = 1u << 0,
+    STORE_TELL_VIEW = 1u << 1
+};
+void store_subscribe(struct store *store, struct park *park, unsigned what);
+/* The forwarder's, later: see status->retain_lsn. Any thread. */
+void store_set_retain_lsn(struct store *store, uint64_t lsn);
+uint64_t store_archive_heartbeat_ns(const struct store *store);
 
 const struct store_status *store_status(const struct store *store);
 /* Of the last writer or keeper pass, monotonic; health compares them with now. */

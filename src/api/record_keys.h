@@ -1,0 +1,13 @@
+/*
+ * record_keys: what a record is found by in an index (store/index.h): joins model/lookup and
+ * store/index. Pure; the record_keys_fn that the composition gives to the store.
+ */
+#ifndef API_RECORD_KEYS_H
+#define API_RECORD_KEYS_H
+
+#include "store/index.h"
+
+/* context: LOOKUP_SCRATCH_BYTES of scratch, one per calling thread. */
+void record_keys(void *context, const struct record *record, record_on_key on_key, void *to);
+
+#endif

@@ -1,0 +1,91 @@
+/*
+ * log_view: what readers read: an immutable picture of the log's files (oldest first) and their
+ * blocks. The archive publishes a new view whenever a file is sealed, compacted or expired; a
+ * reader takes one, reads, gives it back. Files stay open (and readable after their unlink) as long
+ * as some view that names them is held.
+ *
+ * log_views is the place where the current one hangs: taken and published under a mutex, which is
+ * legal because no shard and no writer ever comes here.
+ *
+ * Reading is buffered and blocking: query threads, forwarder, tools; never a shard.
+ */
+#ifndef STORE_LOG_VIEW_H
+#define STORE_LOG_VIEW_H
+
+#include "core/base.h"
+#include "core/err.h"
+#include "store/file_io.h"
+#include "store/sealed.h"
+
+enum view_state {
+    VIEW_ACTIVE = 1, /* raw, no footer yet: being written, or waiting to be sealed */
+    VIEW_SEALED,
+    VIEW_COMPACTED,
+};
+
+/* One segment; shared between views, refcounted, immutable. */
+struct view_segment {
+    uint64_t id;
+    enum view_state state;
+    struct segment_header header;
+    struct segment_footer footer; /* SEALED, COMPACTED; of ACTIVE only first_lsn is known */
+    uint64_t stored_bytes;        /* the file's size */
+    struct file file;             /* read only, buffered */
+    struct file_io *io;
+    _Atomic uint32_t references;
+};
+
+struct log_view {
+    uint64_t generation;
+    size_t count;
+    struct view_segment **segments; /* by id; their LSN ranges follow each other */
+    _Atomic uint32_t references;
+};
+
+struct log_views;
+
+int log_views_open(struct log_views **views, struct file_io *io, struct err *err) MUST_USE;
+void log_views_close(struct log_views *views);
+/* Any thread but shards and writer. Never NULL. */
+struct log_view *log_view_take(struct log_views *views);
+void log_view_give(struct log_views *views, struct log_view *view);
+/* Archive only: segments is copied (references are taken); replaces the current view. */
+void log_views_publish(struct log_views *views, struct view_segment *const *segments, size_t count);
+
+/* A segment with one reference. Opens the file of that state, reads header and footer. */
+int view_segment_open(struct view_segment **segment, struct file_io *io, uint64_t id,
+                      enum view_state state, struct err *err) MUST_USE;
+void view_segment_give(struct view_segment *segment);
+
+/* ---- blocks: one thread per reader, which owns its buffers ---- */
+struct block_reader;
+struct block_reader *block_reader_new(void);
+void block_reader_free(struct block_reader *reader);
+/* The index of a sealed or compacted segment; borrowed until the next load of another segment. */
+int block_reader_index(struct block_reader *reader, struct view_segment *segment,
+                       struct index *index, struct err *err) MUST_USE;
+/* Loads (reads, checks stored_crc, decompresses) block i. For an ACTIVE segment i counts windows of
+ * whole batches of about INDEX_BLOCK_BYTES from the segment's start; durable_lsn bounds what is
+ * shown; -ENODATA: no block i (yet). batches: borrowed until the next load; batch after batch, each
+ * padded to batch_align (STORE_BLOCK_BYTES in a raw file, 1 in a compacted frame). */
+struct block {
+    struct slice batches;
+    uint64_t batch_align;
+};
+int block_reader_load(struct block_reader *reader, struct view_segment *segment, uint32_t i,
+                      uint64_t durable_lsn, struct block *block, struct err *err) MUST_USE;
+
+/* Walks batches and records of a block. Pure. Begin with zeroed struct and block set. */
+struct block_walk {
+    struct block block;
+    uint64_t batch_at;  /* where the current batch begins */
+    uint64_t record_at; /* where the next record begins, 0: at a batch boundary */
+    uint64_t batch_end;
+    struct batch_header header; /* of the current batch */
+    uint64_t lsn_next;
+};
+/* 1: record, its lsn and its batch (walk->header); 0: end; ERR_CORRUPT. */
+int block_walk_next(struct block_walk *walk, struct record *record, uint64_t *lsn,
+                    struct err *err) MUST_USE;
+
+#endif
