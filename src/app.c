@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/logline.h"
 #include "core/mem.h"
+#include "core/uring_probe.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -174,7 +175,13 @@ static int app_start(struct app *app, struct err *err)
             "server.io = epoll: this version serves through io_uring only; use auto or uring "
             "(sluice doctor says what this host allows)");
     }
-    int result = app_open_signals(app, err);
+    /* The ring does what shards need of it, found by doing it, before any file is touched. */
+    struct uring_caps caps;
+    int result = uring_probe(&caps, err);
+    if (result < 0) {
+        return err_wrap(err, result, "io_uring does not work here (sluice doctor says more)");
+    }
+    result = app_open_signals(app, err);
     if (result < 0) {
         return result;
     }
