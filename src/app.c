@@ -1,6 +1,9 @@
 #include "app.h"
 
+#include "app_side.h"
 #include "api/ops.h"
+#include "api/query_pool.h"
+#include "api/record_keys.h"
 #include "api/shard.h"
 #include "core/clock.h"
 #include "core/logline.h"
@@ -27,6 +30,10 @@ struct app {
     unsigned policy_count;
     const struct config_sources *sources;
     struct store *store;
+    uint8_t *keys_scratch; /* of record_keys, for the archive's thread */
+    struct query_pool *query_pool;
+    struct app_side side;
+    struct park *shard_parks[SHARDS_MAX];
     struct shard_set set;
     struct shard shards[SHARDS_MAX];
     struct agent agents[SHARDS_MAX];
@@ -58,6 +65,14 @@ static unsigned app_shard_count(const struct config *config)
     return (unsigned)(left < 1 ? 1 : left > SHARDS_MAX ? SHARDS_MAX : left);
 }
 
+/* Readers take at most half of the cores, so that ingest goes on beside a long scan. */
+static unsigned app_query_threads(const struct config *config)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t wanted = config->query_threads != 0 ? config->query_threads : (uint64_t)(cores / 2);
+    return (unsigned)u64_max(1, u64_min(wanted, QUERY_THREADS_MAX));
+}
+
 /* A request is in the ring whole: twice the largest body holds its records with their headers
  * (format.h: 40 bytes each). */
 static uint64_t app_ring_bytes(const struct config *config)
@@ -70,7 +85,8 @@ static uint64_t app_ring_bytes(const struct config *config)
     return bytes;
 }
 
-static struct store_options app_store_options(const struct config *config, unsigned shard_count)
+static struct store_options app_store_options(const struct config *config, unsigned shard_count,
+                                              uint8_t *keys_scratch)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     return (struct store_options){
@@ -89,6 +105,14 @@ static struct store_options app_store_options(const struct config *config, unsig
         .on_corruption =
             config->refuse_corruption ? ON_CORRUPTION_REFUSE : ON_CORRUPTION_QUARANTINE,
         .allow_volatile = config->allow_volatile,
+        .segment_age_ns = config->segment_age_ns,
+        .compacts = config->compacts,
+        .compact_level = (int)config->compact_level,
+        .compact_rate = config->compact_rate,
+        .retention_age_ns = config->retention_age_ns,
+        .unforwarded_drop = config->unforwarded_drop,
+        .record_keys = record_keys,
+        .record_keys_context = keys_scratch,
     };
 }
 
@@ -133,7 +157,8 @@ static int app_open_store(struct app *app, struct err *err)
 {
     const struct config *config = app_config(app);
     struct recovery_report report = {0};
-    struct store_options options = app_store_options(config, app->set.count);
+    app->keys_scratch = mem_alloc(LOOKUP_SCRATCH_BYTES);
+    struct store_options options = app_store_options(config, app->set.count, app->keys_scratch);
     int result = store_open(&app->store, &options, NULL, &report, err);
     if (result < 0) {
         return result;
@@ -142,6 +167,30 @@ static int app_open_store(struct app *app, struct err *err)
     app->set.store = app->store;
     app->set.status = store_status(app->store);
     app->set.ledger_base_lsn = report.last_lsn;
+    return 0;
+}
+
+/* Before the writer runs: the pool asks to be told of what becomes durable. */
+static int app_open_queries(struct app *app, struct err *err)
+{
+    const struct config *config = app_config(app);
+    struct query_pool_options options = {
+        .threads = app_query_threads(config),
+        .shard_count = app->set.count,
+        .jobs_max = (unsigned)config->query_max,
+        .page_timeout_ns = config->query_timeout_ns,
+        .store = app->store,
+        .shard_parks = app->shard_parks,
+    };
+    int result = query_pool_open(&app->query_pool, &options, err);
+    if (result < 0) {
+        return result;
+    }
+    app->set.query_pool = app->query_pool;
+    for (unsigned i = 0; i < app->set.count; i++) {
+        app->shard_parks[i] = &app->shards[i].park;
+        app->shards[i].query = query_pool_side(app->query_pool, i);
+    }
     return 0;
 }
 
@@ -203,12 +252,28 @@ static int app_start(struct app *app, struct err *err)
         }
         app->shards[i].port->shard_park = &app->shards[i].park;
     }
+    result = app_open_queries(app, err);
+    if (result < 0) {
+        return result;
+    }
+    result = app_side_open(&app->side, app_config(app), app->store, app->set.ledger_base_lsn, err);
+    if (result < 0) {
+        return result;
+    }
+    app->set.alerts = &app->side.alerts;
     app->set.started_at_ns = clock_mono_ns();
     app->set.started_real_ns = clock_real_ns();
     logline_start();
     app->has_log_rings = true;
     result = store_start(app->store, err);
-    return result < 0 ? err_wrap(err, result, "start the writer") : app_start_shards(app, err);
+    if (result < 0) {
+        return err_wrap(err, result, "start the writer");
+    }
+    result = query_pool_start(app->query_pool, err);
+    if (result == 0) {
+        result = app_side_start(&app->side, err);
+    }
+    return result < 0 ? result : app_start_shards(app, err);
 }
 
 static void app_say_ready(struct app *app)
@@ -415,6 +480,7 @@ static int app_loop(struct app *app)
         app_take_signals(app, now_ns);
         app_look_at_ledger(app, now_ns);
         app_look_at_state(app);
+        app_side_look(&app->side, app_config(app), app->set.status, now_ns);
         logline_drain();
         if (app_shards_are_finished(app)) {
             return app->stop_deadline_ns == 0;
@@ -459,6 +525,10 @@ static void app_drain_log(struct app *app)
 static void app_close(struct app *app)
 {
     app_join_shards(app);
+    if (app->query_pool != NULL) {
+        query_pool_stop(app->query_pool); /* its scans hold views of the log */
+    }
+    app_side_stop(&app->side);
     if (app->store != NULL) {
         store_stop(app->store);
         for (unsigned tries = 0; tries < 3000 && !store_is_finished(app->store); tries++) {
@@ -467,6 +537,11 @@ static void app_close(struct app *app)
         }
         store_close(app->store);
     }
+    if (app->query_pool != NULL) {
+        query_pool_close(app->query_pool); /* the store woke its threads until now */
+    }
+    app_side_close(&app->side);
+    mem_free(app->keys_scratch);
     if (app->has_log_rings) {
         logline_stop();
     }

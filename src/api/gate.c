@@ -44,13 +44,18 @@ static enum http_head_verdict gate_refuse(const struct gate *gate, unsigned stat
     return HTTP_HEAD_ANSWERED;
 }
 
+static bool gate_is_ingest(const struct gate *gate)
+{
+    return route_is_ingest(gate->route, gate->head->method);
+}
+
 static void gate_count_refused(const struct gate *gate, enum refuse_cause cause)
 {
     struct counters *counters = &gate->shard->counters;
     if (gate->deferred_count != 0) {
         return; /* asked again; then it counts */
     }
-    if (route_is_ingest(gate->route)) {
+    if (gate_is_ingest(gate)) {
         counters->requests_received++;
         counters->requests_refused[cause]++;
     } else {
@@ -156,7 +161,7 @@ static enum http_head_verdict gate_rate_limited(const struct gate *gate, uint32_
 
 static enum auth_scope gate_scope(const struct gate *gate)
 {
-    return route_is_ingest(gate->route) ? AUTH_INGEST : AUTH_READ;
+    return gate_is_ingest(gate) ? AUTH_INGEST : AUTH_READ;
 }
 
 static enum auth_verdict gate_auth(const struct gate *gate)
@@ -216,7 +221,7 @@ static enum http_head_verdict gate_judge(struct gate *gate)
     if (!route_serves(gate->route, gate->head->method)) {
         return gate_wrong_method(gate);
     }
-    if (shard->is_draining && route_is_ingest(gate->route)) {
+    if (shard->is_draining && gate_is_ingest(gate)) {
         return gate_stopping(gate);
     }
     return gate_who(gate);

@@ -1,6 +1,8 @@
 #include "api/metrics.h"
 
+#include "api/alerts.h"
 #include "api/ops.h"
+#include "api/query_pool.h"
 #include "api/shard.h"
 
 #include <stdatomic.h>
@@ -125,6 +127,68 @@ static void write_store(struct buf *out, const struct store_status *status, uint
     hist_write_prometheus(out, "sluice_commit_seconds", "", &status->commit_latency);
 }
 
+static void write_archive(struct buf *out, const struct store_status *status)
+{
+    single(out, "sluice_store_first_lsn", "gauge", "LSN of the oldest record kept.",
+           LOAD(status->first_lsn));
+    single(out, "sluice_archive_sealed_total", "counter", "Segments sealed.", LOAD(status->sealed));
+    single(out, "sluice_archive_compacted_total", "counter", "Segments rewritten compressed.",
+           LOAD(status->compacted));
+    single(out, "sluice_archive_compact_read_bytes_total", "counter", "Bytes that compaction read.",
+           LOAD(status->compact_read_bytes));
+    single(out, "sluice_archive_compact_written_bytes_total", "counter",
+           "Bytes that compaction wrote.", LOAD(status->compact_written_bytes));
+    single(out, "sluice_archive_expired_segments_total", "counter",
+           "Segments removed by retention.", LOAD(status->expired_segments));
+    single(out, "sluice_archive_expired_records_total", "counter", "Records removed by retention.",
+           LOAD(status->expired_records));
+    single(out, "sluice_archive_expired_bytes_total", "counter", "Bytes removed by retention.",
+           LOAD(status->expired_bytes));
+    single(out, "sluice_archive_expired_unforwarded_total", "counter",
+           "Records removed by retention that a sink had not passed.",
+           LOAD(status->expired_unforwarded));
+    single(out, "sluice_archive_errors_total", "counter", "Steps that failed and are tried again.",
+           LOAD(status->archive_errors));
+    single(out, "sluice_archive_damaged_segments", "gauge", "Segments kept raw because of damage.",
+           LOAD(status->damaged_segments));
+}
+
+static void write_alerts(struct buf *out, const struct alerts *alerts)
+{
+    static const char *const subjects[] = {[ALERT_LOG] = "log", [ALERT_DISK] = "disk"};
+    family(out, "sluice_disk_usage_ratio", "gauge",
+           "Log against store.retention_bytes, file system of the data against its size.");
+    for (unsigned i = 0; i < ALERT_SUBJECTS; i++) {
+        buf_printf(out, "sluice_disk_usage_ratio{subject=\"%s\"} %.4f\n", subjects[i],
+                   (double)LOAD(alerts->percent_x100[i]) / 1e4);
+    }
+    single(out, "sluice_disk_alerts_total", "counter", "Alert levels crossed, up or down.",
+           LOAD(alerts->crossings));
+}
+
+static void write_queries(struct buf *out, const struct query_counts *counts)
+{
+    single(out, "sluice_queries_total", "counter", "Queries and tails begun.",
+           LOAD(counts->started));
+    single(out, "sluice_queries_finished_total", "counter", "Those of them that have ended.",
+           LOAD(counts->finished));
+    single(out, "sluice_queries_cancelled_total", "counter",
+           "Those whose client left or was given up.", LOAD(counts->cancelled));
+    single(out, "sluice_queries_refused_total", "counter",
+           "Refused for what they ask or for lack of a place.", LOAD(counts->refused));
+    single(out, "sluice_queries_active", "gauge", "Queries and tails under way.",
+           LOAD(counts->active));
+    single(out, "sluice_tails_active", "gauge", "Tails open.", LOAD(counts->tails));
+    single(out, "sluice_query_records_total", "counter", "Records found and shown.",
+           LOAD(counts->records));
+    single(out, "sluice_query_scanned_bytes_total", "counter", "Bytes of records looked at.",
+           LOAD(counts->scanned_bytes));
+    single(out, "sluice_query_skipped_bytes_total", "counter",
+           "Bytes that an index showed to hold no match.", LOAD(counts->skipped_bytes));
+    single(out, "sluice_tail_gaps_total", "counter",
+           "Times a tail was told that it missed something.", LOAD(counts->gaps));
+}
+
 struct server_row {
     const char *name;
     const char *type;
@@ -234,6 +298,11 @@ void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns)
     single(out, "sluice_rate_limit_evicted_total", "counter",
            "Addresses forgotten early for lack of places.", rate.evicted);
     write_store(out, set->status, now_ns);
+    write_archive(out, set->status);
+    if (set->alerts != NULL) {
+        write_alerts(out, set->alerts);
+    }
+    write_queries(out, query_pool_counts(set->query_pool));
     write_servers(out, set);
     write_faults(out, set);
     write_latencies(out, set);

@@ -2,6 +2,7 @@
 
 #include "api/answer.h"
 #include "api/metrics.h"
+#include "api/query_pool.h"
 #include "api/shard.h"
 #include "core/clock.h"
 
@@ -37,6 +38,9 @@ static const char *health_of_agents(struct shard_set *set, uint64_t now_ns)
         if (is_stale(beat, now_ns, threshold)) {
             return "a shard does not answer";
         }
+    }
+    if (is_stale(query_pool_heartbeat_ns(set->query_pool), now_ns, threshold)) {
+        return "a query thread does not answer";
     }
     return NULL;
 }

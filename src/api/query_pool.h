@@ -23,11 +23,17 @@
 
 #include "api/query_params.h"
 #include "core/agent.h"
+#include "core/park.h"
 #include "net/server.h"
 #include "store/scan.h"
 
+#include <stdatomic.h>
+
 struct shard;
 struct query_pool;
+struct query_side;
+
+#define QUERY_THREADS_MAX 8u
 
 struct query_pool_options {
     unsigned threads;
@@ -40,6 +46,8 @@ struct query_pool_options {
 
 int query_pool_open(struct query_pool **pool, const struct query_pool_options *options,
                     struct err *err) MUST_USE;
+/* What the shard of that index keeps as shard->query. */
+struct query_side *query_pool_side(struct query_pool *pool, unsigned shard_index);
 int query_pool_start(struct query_pool *pool, struct err *err) MUST_USE; /* the threads */
 /* Asks the workers to end their jobs and finish; then joins. */
 void query_pool_stop(struct query_pool *pool);
@@ -53,6 +61,8 @@ enum http_verdict query_on_request(struct shard *shard, const struct route *rout
                                    const struct http_request *request);
 /* Once per pass: passes on what the workers have sent; returns how many frames. */
 size_t query_drain(struct shard *shard);
+/* The second look before the shard sleeps: something of the workers' is there to be passed on. */
+bool query_has_replies(const struct shard *shard);
 /* server_callbacks.on_stream. */
 void query_on_stream(struct shard *shard, struct conn_handle conn, enum stream_event event,
                      struct slice data);

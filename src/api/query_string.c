@@ -14,9 +14,10 @@ static int hex_digit(uint8_t c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-static int decode(struct slice from, uint8_t *to, size_t capacity, size_t *bytes)
+int query_string_decode(struct slice from, uint8_t *to, size_t capacity, size_t *bytes)
 {
     size_t used = 0;
+    *bytes = 0;
     for (size_t i = 0; i < from.bytes; i++) {
         uint8_t c = from.data[i];
         if (c == '%') {
@@ -30,30 +31,43 @@ static int decode(struct slice from, uint8_t *to, size_t capacity, size_t *bytes
             c = ' ';
         }
         if (used == capacity) {
-            return -EINVAL;
+            *bytes = used;
+            return -E2BIG;
         }
         to[used++] = c;
     }
     *bytes = used;
-    return 1;
+    return 0;
+}
+
+bool query_string_next(struct slice *rest, struct slice *name, struct slice *value)
+{
+    if (rest->bytes == 0) {
+        return false;
+    }
+    const uint8_t *at = rest->data;
+    const uint8_t *stop = memchr(at, '&', rest->bytes);
+    size_t bytes = stop == NULL ? rest->bytes : (size_t)(stop - at);
+    const uint8_t *equals = memchr(at, '=', bytes);
+    size_t name_bytes = equals == NULL ? bytes : (size_t)(equals - at);
+    size_t passed = equals == NULL ? bytes : name_bytes + 1;
+    *name = (struct slice){at, name_bytes};
+    *value = (struct slice){at + passed, bytes - passed};
+    bytes += stop != NULL;
+    *rest = (struct slice){at + bytes, rest->bytes - bytes};
+    return true;
 }
 
 int query_string_find(struct slice query, const char *name, uint8_t *to, size_t capacity,
                       size_t *bytes)
 {
-    size_t name_bytes = strlen(name);
-    const uint8_t *at = query.data;
-    const uint8_t *end = query.data + query.bytes;
-    while (at < end) {
-        const uint8_t *stop = memchr(at, '&', (size_t)(end - at));
-        stop = stop == NULL ? end : stop;
-        const uint8_t *equals = memchr(at, '=', (size_t)(stop - at));
-        const uint8_t *name_end = equals == NULL ? stop : equals;
-        if ((size_t)(name_end - at) == name_bytes && memcmp(at, name, name_bytes) == 0) {
-            const uint8_t *value = equals == NULL ? stop : equals + 1;
-            return decode((struct slice){value, (size_t)(stop - value)}, to, capacity, bytes);
+    struct slice wanted = {(const uint8_t *)name, strlen(name)};
+    struct slice found;
+    struct slice value;
+    while (query_string_next(&query, &found, &value)) {
+        if (slice_equal(found, wanted)) {
+            return query_string_decode(value, to, capacity, bytes) < 0 ? -EINVAL : 1;
         }
-        at = stop + 1;
     }
     return 0;
 }

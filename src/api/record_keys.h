@@ -7,7 +7,9 @@
 
 #include "store/index.h"
 
-/* context: LOOKUP_SCRATCH_BYTES of scratch, one per calling thread. */
+/* context: LOOKUP_SCRATCH_BYTES of scratch (model/lookup.h), one per calling thread. Every kind of
+ * record is asked for every field, so that what query_matches finds, an index finds, too. Empty
+ * values are no keys. */
 void record_keys(void *context, const struct record *record, record_on_key on_key, void *to);
 
 #endif

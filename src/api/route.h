@@ -17,6 +17,7 @@ enum route_id {
     ROUTE_PROMETHEUS,
     ROUTE_LEDGER,
     ROUTE_DURABLE,
+    ROUTE_TAIL,
 };
 
 struct route {
@@ -30,7 +31,10 @@ struct route {
 /* NULL: no such path. Whether the method is served is the caller's question (route_serves). */
 const struct route *route_find(struct slice path);
 bool route_serves(const struct route *route, enum http_method method);
-bool route_is_ingest(const struct route *route);
+/* Does a request of that method store records? The same paths are read with GET. */
+bool route_is_ingest(const struct route *route, enum http_method method);
+/* Is it answered by the query pool? */
+bool route_is_query(const struct route *route, enum http_method method);
 /* Asked by those who watch the process, who have neither token nor patience: /healthcheck,
  * /metrics. */
 bool route_is_open(const struct route *route);

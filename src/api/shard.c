@@ -3,6 +3,7 @@
 #include "api/gate.h"
 #include "api/ingest.h"
 #include "api/ops.h"
+#include "api/query_pool.h"
 #include "api/route.h"
 #include "core/clock.h"
 #include "core/logline.h"
@@ -104,6 +105,12 @@ static struct slice shard_on_origin(void *context, struct slice origin)
     return gate_on_origin(context, origin);
 }
 
+static void shard_on_stream(void *context, struct conn_handle conn, enum stream_event event,
+                            struct slice data)
+{
+    query_on_stream(context, conn, event, data);
+}
+
 static enum http_verdict shard_on_request(void *context, const struct http_request *request)
 {
     struct shard *shard = context;
@@ -114,13 +121,16 @@ static enum http_verdict shard_on_request(void *context, const struct http_reque
         route_find(http_span_slice(request->head_base, request->head->path));
     ASSERT(route != NULL); /* shard_on_head let it through */
     shard->counters_changed = true;
-    if (route_is_ingest(route)) {
+    if (route_is_ingest(route, request->head->method)) {
         return ingest_on_request(shard, route, request);
     }
     if (request->deferred_count != 0) {
         return HTTP_LATER;
     }
     shard->counters.requests_other++;
+    if (route_is_query(route, request->head->method)) {
+        return query_on_request(shard, route, request);
+    }
     if (route->id == ROUTE_DURABLE) {
         return durable_on_request(shard, request);
     }
@@ -138,6 +148,7 @@ int shard_on_start(void *context, struct err *err)
         .on_head = shard_on_head,
         .on_request = shard_on_request,
         .on_origin = shard_on_origin,
+        .on_stream = shard_on_stream,
     };
     ulid_source_init(&shard->ulids);
     int result = arena_init(&shard->texts, SHARD_TEXTS_BYTES, err);
@@ -194,7 +205,7 @@ static uint64_t shard_prepare_wait(struct shard *shard)
     }
     park_prepare(&shard->park, PARK_ANY);
     bool must_stop = shard_is_asked_to_stop(shard) && !shard->is_draining;
-    if (!spsc_is_empty(&shard->port->acks) || must_stop) {
+    if (!spsc_is_empty(&shard->port->acks) || query_has_replies(shard) || must_stop) {
         park_cancel(&shard->park);
         return 0;
     }
@@ -217,11 +228,13 @@ int shard_duty(void *context)
     shard_publish(shard);
     acks_drain(shard);
     durable_answer_due(shard);
+    (void)query_drain(shard);
     server_tick(shard->server, shard->now_ns);
     server_flush(shard->server);
     shard_publish_counters(shard);
     if (UNLIKELY(shard_is_asked_to_stop(shard)) && !shard->is_draining) {
         shard->is_draining = true;
+        query_end_all(shard);
         server_drain(shard->server);
     }
     if (UNLIKELY(atomic_load_explicit(&shard->set->must_finish, memory_order_relaxed))) {

@@ -27,14 +27,19 @@
 #include "net/server.h"
 #include "store/store.h"
 
+struct query_pool;
+struct query_side;
 struct shard;
+struct alerts;
 
 /* What the shards have in common; read-only for them but where marked. */
 struct shard_set {
     _Atomic(const struct policy *) policy; /* main publishes (C1); shards take it once per pass */
     struct rate_limit *rate_limit;         /* one for all: see rate_limit.h */
+    struct query_pool *query_pool;
     struct store *store;
     const struct store_status *status;
+    const struct alerts *alerts; /* its gauges; NULL: none */
     struct shard *shards;
     struct agent *agents; /* heartbeats, for health */
     unsigned count;
@@ -64,6 +69,7 @@ struct shard {
     struct arena *texts; /* error texts and outcomes of unanswered requests */
     struct throttle throttle;
     struct durable_waiters waiters;
+    struct query_side *query; /* its jobs with the query pool */
     struct ulid_source ulids;
     struct body *body;  /* parser state */
     uint8_t *scratch;   /* SHARD_SCRATCH_BYTES: answers under construction */

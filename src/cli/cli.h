@@ -25,6 +25,12 @@ int cli_serve(int argc, char **argv);
 int cli_dump(int argc, char **argv);
 int cli_verify(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_query(int argc, char **argv);
+int cli_tail(int argc, char **argv);
+int cli_export(int argc, char **argv);
+int cli_top(int argc, char **argv);
+int cli_backup(int argc, char **argv);
+int cli_restore(int argc, char **argv);
 
 #define CLI_SETS_MAX 64
 #define CLI_REST_MAX 64

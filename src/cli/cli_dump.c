@@ -8,9 +8,8 @@
  */
 #include "cli/cli.h"
 
-#include "core/clock.h"
+#include "cli/record_print.h"
 #include "core/err.h"
-#include "core/ulid.h"
 #include "store/reader.h"
 
 #include <getopt.h>
@@ -76,44 +75,14 @@ static int dump_parse(struct dump_options *options, int argc, char **argv)
     return optind == argc ? 0 : -1;
 }
 
-/* One line per record: a line break in a record is white space between its tokens (inside a string
- * it would not be JSON), so a space says the same. */
-static void dump_print_payload(struct slice payload)
-{
-    const uint8_t *from = payload.data;
-    const uint8_t *end = payload.data + payload.bytes;
-    for (const uint8_t *at = from; at < end; at++) {
-        if (*at == '\n' || *at == '\r') {
-            fwrite(from, 1, (size_t)(at - from), stdout);
-            fputc(' ', stdout);
-            from = at + 1;
-        }
-    }
-    fwrite(from, 1, (size_t)(end - from), stdout);
-}
-
-static void dump_print(const struct reader_record *at)
-{
-    char id[ULID_TEXT_BYTES];
-    char received[CLOCK_RFC3339_BYTES];
-    const char *kind = record_kind_name(at->record.kind);
-    ulid_format(id, &at->record.id);
-    size_t received_bytes =
-        clock_rfc3339(received, ulid_time_ms(&at->record.id) * (int64_t)NS_MS, 3);
-    printf("{\"lsn\":%llu,\"id\":\"%.26s\",\"kind\":\"%s\",\"received_at\":\"%.*s\",\"record\":",
-           (unsigned long long)at->lsn, id, kind == NULL ? "unknown" : kind, (int)received_bytes,
-           received);
-    dump_print_payload(at->record.payload);
-    fputs("}\n", stdout);
-}
-
 static bool dump_wants(const struct dump_options *options, const struct reader_record *at)
 {
     const char *kind = record_kind_name(at->record.kind);
     return options->kind == NULL || (kind != NULL && strcmp(kind, options->kind) == 0);
 }
 
-static int dump_walk(struct reader *reader, const struct dump_options *options)
+static int dump_walk(struct reader *reader, const struct dump_options *options,
+                     struct printer *printer)
 {
     struct err err = {0};
     int exit_code = 0;
@@ -125,7 +94,7 @@ static int dump_walk(struct reader *reader, const struct dump_options *options)
         }
         if (result == 1) {
             if (dump_wants(options, &at)) {
-                dump_print(&at);
+                printer_put(printer, at.lsn, &at.record);
             }
             continue;
         }
@@ -159,7 +128,10 @@ int cli_dump(int argc, char **argv)
         }
         return 1;
     }
-    int exit_code = dump_walk(reader, &options);
+    struct printer printer;
+    printer_open(&printer, stdout, PRINT_NDJSON, false);
+    int exit_code = dump_walk(reader, &options, &printer);
+    printer_close(&printer);
     reader_close(reader);
     io->ops->destroy(io);
     if (fflush(stdout) != 0) {

@@ -12,6 +12,12 @@
     "  --set SECTION.KEY=VAL  set one key; may be given several times\n"                           \
     "  --data-dir DIR         where the log lives (store.data_dir)\n"
 
+#define HELP_FILTERS                                                                               \
+    "  --kind KIND            log, metric or event\n"                                              \
+    "  --start TIME, --end TIME  RFC 3339, or now-5m (s m h d); inclusive\n"                       \
+    "  --service NAME, --source NAME, --name NAME, --correlation-id ID\n"                          \
+    "  --level LEVEL          that level and above\n"
+
 #define HELP_EXIT "Exit codes: 0 done, 1 failed, 2 wrong usage.\n"
 
 static const struct {
@@ -60,6 +66,92 @@ static const struct {
      "  --json                 one object: {\"section.key\": {\"value\", \"origin\", ...}}\n"
      "\n" HELP_EXIT "\n"
      "  sluice config > sluice.conf\n"},
+    {"query", "find records",
+     "sluice query [options] [TEXT]\n"
+     "\n"
+     "Finds records in a data directory as GET /v1/logs does, newest first, while a server runs on "
+     "it or not. TEXT must occur in the\n"
+     "message. Lines for people on a terminal (colours by level; NO_COLOR turns them off), NDJSON "
+     "in "
+     "a pipe.\n"
+     "\n"
+     "  --data-dir DIR         where the log lives; ./data\n" HELP_FILTERS
+     "  --order asc|desc       of the log; newest first is desc, the default\n"
+     "  -n, --limit N          at most so many; 100, 0 is all\n"
+     "  -f, --follow           show what comes from now on (or from --start on), as tail does, "
+     "until it is interrupted\n"
+     "  --format FORMAT        text, ndjson or csv\n"
+     "\n" HELP_EXIT "\n"
+     "  sluice query --level error --start now-1h timeout\n"},
+    {"tail", "show records as they come",
+     "sluice tail [options] [TEXT]\n"
+     "\n"
+     "Shows the records of every kind that match as they reach the disk, until it is interrupted. "
+     "Needs no server's leave: it\n"
+     "reads the files. GET /v1/tail is the same over WebSocket.\n"
+     "\n"
+     "  --data-dir DIR         where the log lives; ./data\n" HELP_FILTERS
+     "  --from-lsn N           begin with this record instead of the next to come\n"
+     "  -n, --limit N          stop after so many\n"
+     "  --format FORMAT        text, ndjson or csv\n"
+     "\n" HELP_EXIT "\n"
+     "  sluice tail --service billing --level warning\n"},
+    {"export", "write records as NDJSON or CSV",
+     "sluice export [options] [TEXT]\n"
+     "\n"
+     "Writes all matching records of every kind to standard output, oldest first. NDJSON lines are "
+     "those of sluice dump, the record\n"
+     "byte for byte as sent; CSV (RFC 4180) has a header line and the record in its last column.\n"
+     "\n"
+     "  --data-dir DIR         where the log lives; ./data\n" HELP_FILTERS
+     "  --from-lsn N           begin with this record\n"
+     "  -n, --limit N          at most so many\n"
+     "  --format FORMAT        ndjson (default), csv or text\n"
+     "\n" HELP_EXIT "\n"
+     "  sluice export --kind log --start now-1d --format csv > day.csv\n"},
+    {"top", "watch a running server",
+     "sluice top [options]\n"
+     "\n"
+     "Shows rates, queues, latencies and disk of a running server from its GET /metrics: a screen "
+     "on "
+     "a terminal (Ctrl-C ends it), one\n"
+     "JSON line per interval in a pipe.\n"
+     "\n"
+     "  --url HOST:PORT        which server; http://127.0.0.1:8080\n"
+     "  --token TOKEN          where /metrics asks for one (auth.protect_health)\n"
+     "  --interval SECONDS     1\n"
+     "  --count N              stop after N\n"
+     "\n" HELP_EXIT "\n"
+     "  sluice top --url 127.0.0.1:8080\n"},
+    {"backup", "copy a data directory, also while it is served",
+     "sluice backup --to BACKUP [--data-dir DIR]\n"
+     "\n"
+     "Makes a consistent copy in the new directory BACKUP: the log up to a whole batch, the "
+     "databases, "
+     "and a MANIFEST with the digest of\n"
+     "each file. Compacted segments are hard links where BACKUP is on the same file system: they "
+     "cost no room. Works beside a\n"
+     "running server. A directory without MANIFEST is a backup that was not finished. Damaged "
+     "files are left out and named, with\n"
+     "exit code 1.\n"
+     "\n"
+     "  --data-dir DIR         what to copy; ./data\n"
+     "  --to BACKUP            a directory that does not exist or is empty\n"
+     "\n" HELP_EXIT "\n"
+     "  sluice backup --data-dir /var/lib/sluice --to /backup/sluice-2026-11-21\n"},
+    {"restore", "make a data directory from a backup",
+     "sluice restore --from BACKUP [--data-dir DIR]\n"
+     "\n"
+     "Copies a backup into the new data directory DIR and checks the digest of every file on the "
+     "way. "
+     "DIR appears whole or not at\n"
+     "all; a restore that was killed leaves DIR.restoring, which may be removed. Then: sluice "
+     "verify --data-dir DIR, sluice serve --data-dir DIR.\n"
+     "\n"
+     "  --from BACKUP          a directory that sluice backup made\n"
+     "  --data-dir DIR         a directory that does not exist or is empty; ./data\n"
+     "\n" HELP_EXIT "\n"
+     "  sluice restore --from /backup/sluice-2026-11-21 --data-dir /var/lib/sluice\n"},
     {"dump", "print the records of a data directory",
      "sluice dump --data-dir DIR [--kind KIND] [--from-lsn A] [--to-lsn B]\n"
      "\n"

@@ -9,7 +9,8 @@
 
 #include "core/base.h"
 
-/* Zeroed; ends the process with a message and exit 1 when the system has none (start-up only).
+/* Zeroed, aligned for CACHE_LINE_ALIGNED fields (but one object of 1 MiB or more is not: it is taken for a
+ * buffer); ends the process with a message and exit 1 when the system has none (start-up only).
  * Free with mem_free. */
 void *mem_alloc(size_t bytes);
 void *mem_alloc_array(size_t count, size_t bytes_each); /* checks the product */
@@ -26,7 +27,7 @@ void mem_unmap(void *p, size_t bytes);
 /* Gives the pages back to the kernel; the range stays mapped and reads as zeroes. */
 void mem_release_pages(void *p, size_t bytes);
 
-/* From here on an agent's mem_alloc, mem_alloc_array or mem_map aborts (only in builds with
+/* From here on a shard's, the writer's or the keeper's mem_alloc, mem_alloc_array or mem_map aborts (only in builds with
  * SLUICE_MEM_LATCH, or when the environment has SLUICE_MEM_LATCH=1 at this moment). mem_unlatch
  * ends it, for an orderly stop. */
 void mem_latch(void);

@@ -85,6 +85,10 @@ static void conn_input(struct server *server, struct conn *conn, uint8_t *data, 
         bytes -= taken;
     }
     if (conn->state != CONN_OPEN || conn->stage == STAGE_DONE) {
+        if (conn->stream == CONN_STREAM_UPGRADED) {
+            conn_stream_input(server, conn, data, bytes);
+            return;
+        }
         conn->discarded_bytes += bytes;
         conn->needs_linger = conn->needs_linger || bytes > 0;
         return;
@@ -98,6 +102,17 @@ static void conn_input(struct server *server, struct conn *conn, uint8_t *data, 
     }
 }
 
+/* The private input holds no request any more, of which the first taken bytes are done with. */
+static void conn_resume_done(struct server *server, struct conn *conn, size_t taken)
+{
+    if (conn->state == CONN_OPEN && conn->stream == CONN_STREAM_UPGRADED) {
+        conn_in_consume(server, conn, taken);
+        conn_stream_input(server, conn, NULL, 0);
+        return;
+    }
+    conn_in_drop(server, conn);
+}
+
 /* Goes on with the private input. */
 void conn_resume(struct server *server, struct conn *conn)
 {
@@ -105,7 +120,7 @@ void conn_resume(struct server *server, struct conn *conn)
         return;
     }
     if (conn->stage == STAGE_DONE) {
-        conn_in_drop(server, conn);
+        conn_resume_done(server, conn, 0);
         return;
     }
     uint8_t *data = conn->in_bytes > 0 ? conn->in + conn->in_start : NULL;
@@ -113,7 +128,7 @@ void conn_resume(struct server *server, struct conn *conn)
     if (conn->state == CONN_OPEN && conn->stage != STAGE_DONE) {
         conn_in_consume(server, conn, taken);
     } else {
-        conn_in_drop(server, conn);
+        conn_resume_done(server, conn, taken);
     }
 }
 
@@ -146,6 +161,9 @@ void conn_on_recv(struct server *server, struct conn *conn, const struct io_even
         conn_input(server, conn, event->data, (size_t)event->result);
     } else if (event->result == 0) {
         conn->is_peer_done = true;
+        if (conn->stream == CONN_STREAM_UPGRADED) {
+            conn_stream_end(server, conn, false); /* half a connection has no use for it */
+        }
     } else {
         conn_recv_failed(server, conn, event->result);
     }
@@ -240,6 +258,8 @@ static bool conn_may_resume(const struct server *server, const struct conn *conn
         return conn->unanswered <= server->options.pipeline_max / 2;
     case WAIT_SEND:
         return conn_out_unsent(conn) <= CONN_UNSENT_MAX / 2;
+    case WAIT_STREAM:
+        return conn->stream == CONN_STREAM_NONE;
     }
     return false;
 }
@@ -293,6 +313,9 @@ void conn_on_send(struct server *server, struct conn *conn, const struct io_even
     conn->active_ns = server->now_ns;
     if (conn->state == CONN_OPEN) {
         conn_wake(server, conn);
+        if (UNLIKELY(conn->stream != CONN_STREAM_NONE)) {
+            conn_stream_note(server, conn);
+        }
     }
 }
 
@@ -390,6 +413,9 @@ void conn_close(struct server *server, struct conn *conn)
     wheel_cancel(&server->wheel, &conn->timer);
     conn_in_drop(server, conn);
     conn_out_drop(server, conn);
+    if (conn->stream != CONN_STREAM_NONE) {
+        conn_table_list(server, conn, LIST_STREAM);
+    }
     stat_add(&server->stats->closed, 1);
     conn->is_shut = true;
     io_shut(server->io, conn_key(conn), conn->fd);
@@ -443,7 +469,8 @@ void conn_settle(struct server *server, struct conn *conn)
 {
     conn_settle_state(server, conn);
     if (conn->state == CONN_CLOSING) {
-        if (conn->is_fd_closed && !conn->is_receiving && !conn->is_sending) {
+        if (conn->is_fd_closed && !conn->is_receiving && !conn->is_sending &&
+            conn->stream == CONN_STREAM_NONE) {
             conn_out_drop(server, conn);
             conn_table_give(server, conn);
         }

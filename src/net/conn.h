@@ -17,6 +17,9 @@
  * connection that may not go on (wait) keeps its further input there and, beyond CONN_INPUT_HOLD,
  * stops receiving.
  *
+ * A stream (conn_stream.c) is an answer that takes its time: wait is STREAM, and unanswered stays 1
+ * until it is over. An upgraded connection is a stream that ends with its connection.
+ *
  * Output has two buffers: one fills while the other is being sent. At most one send is in flight.
  *
  * Timers: one, lazily moved; conn_due says when the connection is late.
@@ -42,6 +45,8 @@ enum {
     CONN_INPUT_HOLD = 64 * 1024,   /* held input; beyond, receiving stops */
     CONN_UNSENT_MAX = 1024 * 1024, /* unsent answers; beyond, parsing stops */
     CONN_SEND_MAX = 256 * 1024, /* one send: its end is the progress that send_timeout asks for */
+    CONN_STREAM_SEND_MAX = 64 * 1024, /* likewise of a stream: a slow reader makes progress sooner,
+                                         and room comes back while the rest is on its way */
     CONN_LINGER_BYTES =
         64 * 1024 * 1024, /* discarded while lingering (linger_ns bounds the time): a client that
                              writes   all of a refused body first still reads why */
@@ -74,12 +79,23 @@ enum conn_wait {
     WAIT_ANSWERS,  /* until no request is unanswered */
     WAIT_PIPELINE, /* until half of pipeline_max is answered */
     WAIT_SEND,     /* until half of CONN_UNSENT_MAX is sent */
+    WAIT_STREAM,   /* until the stream is over and its owner has heard so */
+};
+
+/* What the one unanswered request is being answered with. A connection with a stream has unanswered
+ * 1 until on_stream has heard STREAM_GONE; its slot is not given away before that either. */
+enum conn_stream {
+    CONN_STREAM_NONE = 0,
+    CONN_STREAM_CHUNKED,
+    CONN_STREAM_PLAIN,    /* HTTP/1.0: the end of the connection is the end of the body */
+    CONN_STREAM_UPGRADED, /* stage is DONE: no more requests; input goes to on_stream */
 };
 
 enum conn_list {
     LIST_DIRTY = 0, /* has answers to send */
     LIST_STARVED,   /* wants to receive, the buffer ring was dry */
     LIST_RESUME,    /* may go on parsing */
+    LIST_STREAM,    /* on_stream has something to hear */
     LIST_COUNT,
 };
 
@@ -104,6 +120,9 @@ struct conn {
     uint8_t state;
     uint8_t stage;
     uint8_t wait;
+    uint8_t stream;       /* enum conn_stream */
+    bool is_stream_ended; /* nothing more is put: over when all is sent */
+    bool owes_room;       /* STREAM_ROOM when room is half of SERVER_STREAM_UNSENT */
     /* What the unanswered requests have in common; one that differs waits for their answers. */
     bool is_head_method;
     bool is_http10;
@@ -214,7 +233,7 @@ void conn_table_close(struct server *server);
 struct conn *conn_table_take(struct server *server) MUST_USE;
 void conn_table_give(struct server *server, struct conn *conn);
 /* The connection of that handle, or NULL when it has gone. */
-struct conn *conn_table_find(struct server *server, uint32_t index, uint32_t generation);
+struct conn *conn_table_find(const struct server *server, uint32_t index, uint32_t generation);
 /* Does nothing when it is listed. */
 void conn_table_list(struct server *server, struct conn *conn, enum conn_list list);
 struct conn *conn_table_next(struct server *server,
@@ -230,6 +249,9 @@ size_t conn_out_unsent(const struct conn *conn);
 /* Writes an answer as HTTP. closes: with "Connection: close". False: no memory. */
 bool conn_out_answer(struct server *server, struct conn *conn, const struct http_answer *answer,
                      bool closes) MUST_USE;
+/* Writes the head of an answer whose body comes in pieces; answer->body is left to the caller. */
+bool conn_out_stream_head(struct server *server, struct conn *conn,
+                          const struct http_answer *answer, bool closes) MUST_USE;
 /* Writes "100 Continue"; leaves it out when there is no memory, because the client goes on without
  * it a little later. */
 void conn_out_continue(struct server *server, struct conn *conn);
@@ -252,6 +274,9 @@ bool conn_in_collect(struct server *server, struct conn *conn, const uint8_t *he
 bool conn_in_grow_body(struct server *server, struct conn *conn, size_t capacity) MUST_USE;
 void conn_in_drop_body(struct server *server, struct conn *conn);
 void conn_in_drop(struct server *server, struct conn *conn);
+/* Takes the private input out of the connection: the block (NULL: none), which the caller gives back
+ * to the arena; bytes says where in it the input is. */
+uint8_t *conn_in_take(struct conn *conn, struct slice *bytes);
 /* Decodes a gzip or zstd body into a block of the arena, which the caller gives back. False: fault
  * is filled. */
 bool conn_in_decode(struct server *server, const struct conn *conn, enum http_coding coding,
@@ -263,6 +288,24 @@ bool conn_in_decode(struct server *server, const struct conn *conn, enum http_co
 /* Parses and presents what it can; returns the bytes taken. Stops where the connection waits,
  * finishes or needs more. */
 size_t conn_request_parse(struct server *server, struct conn *conn, uint8_t *data, size_t bytes);
+
+/* ---- conn_stream.c: answers in pieces, upgraded connections ---- */
+
+/* The doors of server.h, on a connection that is open. */
+int conn_stream_begin(struct server *server, struct conn *conn,
+                      const struct http_answer *answer) MUST_USE;
+int conn_stream_upgrade(struct server *server, struct conn *conn, struct slice response) MUST_USE;
+size_t conn_stream_room(const struct conn *conn);
+int conn_stream_put(struct server *server, struct conn *conn, struct slice bytes) MUST_USE;
+void conn_stream_end(struct server *server, struct conn *conn, bool is_broken);
+/* True while its owner may put: begun, not ended, not gone. */
+bool conn_stream_is_open(const struct conn *conn);
+/* Something was sent, put or ended: lists the connection when its owner has something to hear. */
+void conn_stream_note(struct server *server, struct conn *conn);
+/* Input of an upgraded connection: to on_stream, what was held first. */
+void conn_stream_input(struct server *server, struct conn *conn, const uint8_t *data, size_t bytes);
+/* A connection taken from LIST_STREAM: calls on_stream. */
+void conn_stream_tell(struct server *server, struct conn *conn);
 
 /* ---- conn.c: life ---- */
 

@@ -114,6 +114,18 @@ void conn_in_drop(struct server *server, struct conn *conn)
     conn_in_consume(server, conn, conn->in_bytes);
 }
 
+uint8_t *conn_in_take(struct conn *conn, struct slice *bytes)
+{
+    uint8_t *block = conn->in;
+
+    *bytes = (struct slice){block != NULL ? block + conn->in_start : NULL, conn->in_bytes};
+    conn->in = NULL;
+    conn->in_start = 0;
+    conn->in_bytes = 0;
+    conn->in_capacity = 0;
+    return block;
+}
+
 static uint8_t *conn_in_on_grow(void *context, uint8_t *old, size_t used, size_t at_least,
                                 size_t *capacity)
 {

@@ -24,6 +24,17 @@ static bool conn_out_is_inline_free(const struct conn *conn)
     return conn->out[0].data != conn->inline_out && conn->out[1].data != conn->inline_out;
 }
 
+/* More than is wanted now, so that growing costs little; a stream does not grow beyond its bound. */
+static size_t conn_out_roomy(const struct conn *conn, size_t wanted)
+{
+    size_t roomy = u64_max(wanted + wanted / 2, CONN_OUT_BLOCK);
+
+    if (conn->stream != CONN_STREAM_NONE && roomy > SERVER_STREAM_UNSENT) {
+        return u64_max(wanted, SERVER_STREAM_UNSENT);
+    }
+    return roomy;
+}
+
 uint8_t *conn_out_reserve(struct server *server, struct conn *conn, size_t bytes)
 {
     struct conn_out *out = &conn->out[conn->filling];
@@ -37,8 +48,7 @@ uint8_t *conn_out_reserve(struct server *server, struct conn *conn, size_t bytes
     }
     size_t wanted = out->end + bytes;
     size_t capacity = 0;
-    uint8_t *block =
-        arena_take(server->arena, u64_max(wanted + wanted / 2, CONN_OUT_BLOCK), &capacity);
+    uint8_t *block = arena_take(server->arena, conn_out_roomy(conn, wanted), &capacity);
     if (block == NULL) {
         block = arena_take(server->arena, wanted, &capacity);
     }
@@ -75,8 +85,15 @@ enum {
     ANSWER_FIXED_BYTES = 320
 };
 
-bool conn_out_answer(struct server *server, struct conn *conn, const struct http_answer *answer,
-                     bool closes)
+/* How the client finds the end of the body. */
+enum out_framing {
+    OUT_LENGTH = 0,
+    OUT_CHUNKED,
+    OUT_CLOSE,
+};
+
+static bool conn_out_write(struct server *server, struct conn *conn,
+                           const struct http_answer *answer, enum out_framing framing, bool closes)
 {
     size_t type_bytes = answer->content_type != NULL ? strlen(answer->content_type) : 0;
     size_t room = ANSWER_FIXED_BYTES + type_bytes + answer->extra.bytes + answer->body.bytes +
@@ -100,7 +117,9 @@ bool conn_out_answer(struct server *server, struct conn *conn, const struct http
         buf_put_text(&buf, answer->content_type);
         buf_put_text(&buf, "\r\n");
     }
-    if (has_body) {
+    if (framing == OUT_CHUNKED) {
+        buf_put_text(&buf, "Transfer-Encoding: chunked\r\n");
+    } else if (framing == OUT_LENGTH && has_body) {
         buf_put_text(&buf, "Content-Length: ");
         buf_put_u64(&buf, answer->body.bytes);
         buf_put_text(&buf, "\r\n");
@@ -113,12 +132,24 @@ bool conn_out_answer(struct server *server, struct conn *conn, const struct http
     buf_put_slice(&buf, conn->fields);
     buf_put_slice(&buf, answer->extra);
     buf_put_text(&buf, "\r\n");
-    if (has_body && !conn->is_head_method) {
+    if (framing == OUT_LENGTH && has_body && !conn->is_head_method) {
         buf_put_slice(&buf, answer->body);
     }
     ASSERT(!buf.is_truncated);
     conn_out_commit(server, conn, buf.bytes);
     return true;
+}
+
+bool conn_out_answer(struct server *server, struct conn *conn, const struct http_answer *answer,
+                     bool closes)
+{
+    return conn_out_write(server, conn, answer, OUT_LENGTH, closes);
+}
+
+bool conn_out_stream_head(struct server *server, struct conn *conn,
+                          const struct http_answer *answer, bool closes)
+{
+    return conn_out_write(server, conn, answer, conn->is_http10 ? OUT_CLOSE : OUT_CHUNKED, closes);
 }
 
 void conn_out_continue(struct server *server, struct conn *conn)
@@ -145,7 +176,8 @@ static void conn_out_send(struct server *server, struct conn *conn)
     ASSERT(out->start < out->end);
     conn->is_sending = true;
     conn->send_ns = server->now_ns;
-    conn->send_bytes = u64_min(out->end - out->start, CONN_SEND_MAX);
+    size_t most = conn->stream == CONN_STREAM_NONE ? CONN_SEND_MAX : CONN_STREAM_SEND_MAX;
+    conn->send_bytes = u64_min(out->end - out->start, most);
     io_send(server->io, (struct io_key){conn->index, conn->generation}, conn->fd,
             out->data + out->start, conn->send_bytes);
 }

@@ -106,9 +106,13 @@ static bool conn_request_call(struct server *server, struct conn *conn, const ui
         conn_in_drop(server, conn);
         return true;
     }
-    ASSERT(verdict == HTTP_ANSWERED || verdict == HTTP_DEFERRED);
+    bool is_answered = verdict == HTTP_ANSWERED && conn->stream == CONN_STREAM_NONE;
     ASSERT(verdict == HTTP_DEFERRED || request.deferred_count == 0);
-    ASSERT(conn->unanswered == request.deferred_count + (verdict == HTTP_DEFERRED ? 1 : 0));
+    ASSERT(conn->unanswered == request.deferred_count + (is_answered ? 0 : 1));
+    if (UNLIKELY(verdict == HTTP_DEFERRED_ALONE)) {
+        ASSERT(conn->stream == CONN_STREAM_NONE);
+        conn->wait = WAIT_ANSWERS;
+    }
     if (conn->closes_after) {
         conn->stage = STAGE_DONE; /* it was the last one */
     }

@@ -68,7 +68,7 @@ void conn_table_give(struct server *server, struct conn *conn)
     conn_table_count_open(server);
 }
 
-struct conn *conn_table_find(struct server *server, uint32_t index, uint32_t generation)
+struct conn *conn_table_find(const struct server *server, uint32_t index, uint32_t generation)
 {
     if (index >= server->slot_touched) {
         return NULL;

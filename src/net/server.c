@@ -184,6 +184,16 @@ static void server_resume_waiting(struct server *server)
     }
 }
 
+static void server_tell_streams(struct server *server)
+{
+    size_t count = server->queues[LIST_STREAM]
+                       .count; /* what the owners cause meanwhile has its turn next pass */
+
+    for (size_t i = 0; i < count; i++) {
+        conn_stream_tell(server, conn_table_next(server, LIST_STREAM));
+    }
+}
+
 /* At the end of a pass all buffers are back; as many receives are armed as there are buffers, the
  * longest waiting first. */
 static void server_feed_starved(struct server *server)
@@ -244,6 +254,7 @@ int server_poll(struct server *server, uint64_t wait_ns, bool is_patient)
     while (io_next(server->io, &event)) { /* bound: the events of this pass */
         server_on_event(server, &event);
     }
+    server_tell_streams(server);
     server_resume_waiting(server);
     server_feed_starved(server);
     stat_add(&server->stats->cqes, (uint64_t)count);
@@ -256,7 +267,8 @@ bool server_has_work(const struct server *server)
     /* Starved ones too: those that were armed in their stead may have nothing to receive, and then
      * no event would come. */
     return server->queues[LIST_DIRTY].count > 0 || server->queues[LIST_RESUME].count > 0 ||
-           server->queues[LIST_STARVED].count > 0 || io_has_events(server->io);
+           server->queues[LIST_STARVED].count > 0 || server->queues[LIST_STREAM].count > 0 ||
+           io_has_events(server->io);
 }
 
 void server_flush(struct server *server)

@@ -45,6 +45,9 @@ enum http_verdict {
     HTTP_ANSWERED = 1, /* server_answer was called in on_request */
     HTTP_DEFERRED = 2, /* server_answer will be called later, in order */
     HTTP_LATER = 3, /* present it again when deferred_count is 0; only if deferred_count > 0 now */
+    HTTP_DEFERRED_ALONE = 4, /* as HTTP_DEFERRED, and no further request of the connection is
+                                presented before it is answered: for what server_stream_begin or
+                                server_upgrade will answer. Only if deferred_count is 0 now */
 };
 
 /* An early decision from the head alone, before any byte of the body is awaited or 100-continue is
@@ -66,12 +69,20 @@ struct http_answer {
     bool must_close;
 };
 
-/* What happens to a connection that streams (server_stream_begin, server_upgrade). */
+/* What happens to a connection that streams (server_stream_begin, server_upgrade). Told from inside
+ * server_poll, never from inside another function of this door; every function of this door may be
+ * called from it, server_poll, server_tick, server_flush and server_close excepted. */
 enum stream_event {
-    STREAM_ROOM = 1, /* there is room again (server_stream_room > 0 after it was 0) */
-    STREAM_DATA = 2, /* upgraded only: bytes from the peer, borrowed until the callback returns */
-    STREAM_GONE = 3, /* the last event: the peer has gone or the connection was closed; also after
-                        server_stream_end, once everything is sent */
+    /* Room is at least half of SERVER_STREAM_UNSENT after having been less: so it comes when room
+     * was 0, and also when there was some, but too little for what should be put in one piece. */
+    STREAM_ROOM = 1,
+    STREAM_DATA =
+        2, /* upgraded only, until the stream is ended: bytes from the peer, borrowed until
+                        the callback returns */
+    /* The last event, exactly once for each stream that began (result 0), unless server_close comes
+     * first: the peer has gone, or the connection was closed, or the stream was ended and
+     * everything is sent. Only after it may the handle stand for another stream. */
+    STREAM_GONE = 3,
 };
 
 struct server_callbacks {
@@ -159,26 +170,35 @@ int server_answer(struct server *server, struct conn_handle conn, const struct h
 int server_answer_raw(struct server *server, struct conn_handle conn, struct slice response,
                       bool must_close);
 /* ---- answers that come in pieces, and connections that speak something else afterwards ----
- * Both answer the oldest unanswered request, which must be the connection's only one (HTTP_LATER
- * sees to that), legal inside on_request (return HTTP_ANSWERED) and later (HTTP_DEFERRED). From
- * then on the connection parses no request until the stream has ended. At most SERVER_STREAM_UNSENT
- * bytes wait unsent; a peer that takes nothing for send_timeout is closed; no other timeout
- * applies. A drain lets streams go on until server_stream_end; shard stops them. */
+ * Both answer the oldest unanswered request, which must be the connection's only one, either inside
+ * on_request (return HTTP_ANSWERED; while something is deferred: HTTP_LATER) or later (it returned
+ * HTTP_DEFERRED_ALONE, or a later request would be presented and answered in the middle). From then
+ * on the connection parses no request until the stream has ended and STREAM_GONE was told. At most
+ * SERVER_STREAM_UNSENT bytes wait unsent; a peer that takes nothing for
+ * send_timeout is closed; no other timeout applies.
+ *
+ * A peer that closes its side goes on receiving an HTTP stream; an upgraded connection ends then, as
+ * if by server_stream_end. A drain lets streams go on until server_stream_end; shard stops them. */
 #define SERVER_STREAM_UNSENT (256u * 1024u)
 /* Status line and fields of answer (its body, if any, are the first bytes), then chunked transfer
- * coding (HTTP/1.0: until close). HEAD: only the head, and the stream is over (-ENODATA). Else as
+ * coding (HTTP/1.0: until close). The status must be one that has a body. HEAD: only the head; the
+ * request is answered, there is no stream and no event of it: -ENODATA. -ESTALE, -ENOMEM as
  * server_answer. */
 int server_stream_begin(struct server *server, struct conn_handle conn,
                         const struct http_answer *answer) MUST_USE;
-/* Sends response (a complete 101 head) as it is; then bytes both ways as they are. */
+/* Sends response (a complete 101 head) as it is; then bytes both ways as they are, those first that
+ * came right behind the request. */
 int server_upgrade(struct server *server, struct conn_handle conn, struct slice response) MUST_USE;
-/* Bytes that may be put now; 0 also when the connection has gone. */
+/* Bytes that may be put now: SERVER_STREAM_UNSENT when all is sent, else less the unsent (framing
+ * included); 0 also when the connection has gone or the stream was ended. */
 size_t server_stream_room(const struct server *server, struct conn_handle conn);
-/* All of bytes (at most room), as one chunk where chunks are spoken. 0, -ESTALE, -ENOMEM. */
+/* All of bytes (at most room), as one chunk where chunks are spoken. 0; -ESTALE as room;
+ * -ENOMEM: the connection is closed, and STREAM_GONE follows. */
 int server_stream_put(struct server *server, struct conn_handle conn, struct slice bytes) MUST_USE;
 /* The last chunk; an HTTP connection goes on with its next request, an upgraded one closes once all
- * is sent. is_broken: the answer could not be completed: close without the last chunk, so that the
- * client sees it. */
+ * is sent. is_broken: the answer could not be completed: close without the last chunk (HTTP/1.0: by
+ * a reset), so that the client sees it. Does nothing when the connection has gone or the stream was
+ * ended. */
 void server_stream_end(struct server *server, struct conn_handle conn, bool is_broken);
 
 /* The cached Date field line: "Date: ...\r\n". */

@@ -48,6 +48,8 @@ struct archive_options {
     uint64_t pace_bytes_per_s; /* compaction's upper limit while ingest is busy; 0: none */
     record_keys_fn keys;
     void *keys_context;
+    void (*on_view)(void *context); /* after each new view; NULL: nobody waits */
+    void *on_view_context;
 };
 
 int archive_open(struct archive **archive, const struct archive_options *options,

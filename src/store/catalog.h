@@ -9,12 +9,11 @@
  * applied_generation, so a crash costs only doing it again. A slow SQLite never holds anybody: who
  * writes the log does not wait here.
  *
- * Schema (user_version 1):
- *   meta(key TEXT PRIMARY KEY, value) : node, applied_lsn
- *   segments(id INTEGER PRIMARY KEY, state TEXT, file TEXT, stored_bytes, raw_bytes, payload_bytes,
- *            first_lsn, last_lsn, records, kinds TEXT, time_min, time_max (RFC 3339), received_min,
- *            received_max, damaged INTEGER, changed_at)
- *   cursors(name TEXT PRIMARY KEY, lsn, updated_at)
+ * Schema (user_version CATALOG_VERSION; one row each in meta and per segment file):
+ *   meta(key, value)   node, applied_lsn (last LSN of the newest sealed segment), generation
+ *   segments(id, state, file, stored_bytes, raw_bytes, payload_bytes, first_lsn, last_lsn, records, kinds,
+ *            time_min, time_max, received_min, received_max (RFC 3339), damaged, changed_at)
+ *   cursors(name, lsn, updated_at)   where each reader of the log stands
  */
 #ifndef STORE_CATALOG_H
 #define STORE_CATALOG_H
@@ -33,14 +32,16 @@ struct catalog_options {
     struct log_views *views;
     struct park *park; /* its own; woken by who publishes a view */
     struct ulid node;
+    uint64_t last_lsn; /* of the log at start: an applied_lsn beyond it is a witness of loss */
 };
 
 /* What the start found. */
 enum catalog_found {
     CATALOG_GOOD = 0,
     CATALOG_MADE,    /* there was none */
-    CATALOG_REBUILT, /* damaged: moved to catalog.sqlite.damaged, made again */
+    CATALOG_REBUILT, /* damaged or another node's: moved to catalog.sqlite.damaged, made again */
     CATALOG_MIGRATED,
+    CATALOG_BEYOND, /* good, but it has seen LSNs that the log does not hold any more */
 };
 
 /* Opens (quick_check), migrates, or makes it again. ERR_VERSION: made by a newer Sluice. */

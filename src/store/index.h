@@ -31,6 +31,9 @@
 #define INDEX_BLOCK_BYTES                                                                          \
     ((uint64_t)1 << 20) /* a block is closed by the batch that reaches this  \
                                                */
+/* A block is less than INDEX_BLOCK_BYTES and the batch that closes it, whose payload_bytes has 32
+ * bits. */
+#define INDEX_RAW_BYTES_MAX       (INDEX_BLOCK_BYTES + BATCH_HEADER_BYTES + UINT32_MAX)
 #define INDEX_ENTRY_BYTES         96u
 #define INDEX_FILTER_BYTES_MAX    (32u * 1024u)
 #define INDEX_FILTER_BITS_PER_KEY 10u /* about 1 % of false hits */

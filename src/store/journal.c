@@ -51,6 +51,10 @@ int journal_init(struct journal *journal, struct file_io *io, struct keeper *kee
                                 .durable_keyed_lsn = start->keyed_lsn,
                                 .durable_crc = start->header_crc};
     sequence_reset(journal);
+    bool has_batch = start->active.state == SEGMENT_ACTIVE && start->active.end > STORE_BLOCK_BYTES;
+    journal->active_data_at_ns = has_batch ? io->ops->mono_ns(io) : 0;
+    /* relaxed: set by store_open, before any thread. */
+    journal->active_told = atomic_load_explicit(&status->active_segment, memory_order_relaxed);
     for (size_t i = 0; i < JOURNAL_SLOTS; i++) {
         int r = batch_init(&journal->slots[i], payload_max, err);
         if (r < 0) {
@@ -92,6 +96,24 @@ struct batch *journal_building(struct journal *journal, uint64_t next_lsn)
     return batch;
 }
 
+/* The first durable batch of a segment proves every one below it complete: what they hold beyond the
+ * durable prefix was written again here, or never will be. Only now a crash can no longer make an
+ * earlier segment the active one again. */
+static void tell_active(struct journal *journal, uint64_t segment_id)
+{
+    if (LIKELY(segment_id == journal->active_told)) {
+        return;
+    }
+    ASSERT(segment_id > journal->active_told);
+    journal->active_told = segment_id;
+    /* W2: all segments below are as they will be; pairs with W2 in archive.c. After this they are
+     * the archive's. */
+    atomic_store_explicit(&journal->status->active_segment, segment_id, memory_order_release);
+    if (journal->archive_park != NULL) {
+        (void)park_wake(journal->archive_park, true);
+    }
+}
+
 /* Moves the durable prefix over everything that has been written in one piece behind it. */
 static void advance(struct journal *journal)
 {
@@ -111,6 +133,7 @@ static void advance(struct journal *journal)
             journal->durable_keyed_lsn = batch->header.keyed_lsn;
             journal->durable_crc = batch->header.header_crc;
             journal->failure_streak = 0;
+            tell_active(journal, batch->header.segment_id);
         }
     }
 }
@@ -126,6 +149,20 @@ static void seal_active(struct journal *journal)
     segment_close(&journal->active, journal->io);
 }
 
+static int take_next(struct journal *journal)
+{
+    struct segment next;
+    int r = keeper_take(journal->keeper, &next);
+    if (r < 0) {
+        return r;
+    }
+    seal_active(journal);
+    journal->active = next;
+    journal->active_data_at_ns = 0;
+    segment_move(&journal->active, SEGMENT_ACTIVE);
+    return 0;
+}
+
 /* Only with nothing in flight: so the next segment's first header names everything in this one as
  * durable. */
 static int ensure_room(struct journal *journal, uint64_t bytes)
@@ -136,17 +173,20 @@ static int ensure_room(struct journal *journal, uint64_t bytes)
     if (journal->in_flight > 0) {
         return -EAGAIN;
     }
-    struct segment next;
-    int r = keeper_take(journal->keeper, &next);
+    int r = take_next(journal);
     if (r < 0) {
         return r;
     }
-    seal_active(journal);
-    journal->active = next;
-    segment_move(&journal->active, SEGMENT_ACTIVE);
     return segment_has_room(&journal->active, bytes, false)
                ? 0
                : -EAGAIN; /* -EAGAIN: a spare of an earlier, smaller size */
+}
+
+int journal_roll(struct journal *journal)
+{
+    bool is_possible = journal->active.state == SEGMENT_ACTIVE && journal->in_flight == 0 &&
+                       !journal->is_failing && keeper_is_ready(journal->keeper);
+    return is_possible ? take_next(journal) : -EAGAIN;
 }
 
 static void start_write(struct journal *journal, struct batch *batch)
@@ -209,6 +249,8 @@ int journal_submit(struct journal *journal, uint64_t now_ns)
     }
     journal->tail++;
     journal->last_was_mark = false;
+    journal->active_data_at_ns =
+        journal->active_data_at_ns == 0 ? now_ns : journal->active_data_at_ns;
     start_write(journal, batch);
     return 0;
 }

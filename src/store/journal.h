@@ -52,8 +52,11 @@ struct journal {
     bool is_failing;        /* some closed batch has to be written again; new ones wait */
     bool is_segment_failed; /* a write to the active segment failed: it takes no more */
     bool last_was_mark;
-    unsigned failure_streak; /* abandonments in a row */
-    uint64_t retry_at_ns;    /* no write before this after an abandonment; 0: none */
+    uint64_t active_data_at_ns; /* since when the active segment holds records; 0: it holds none */
+    uint64_t active_told;       /* status->active_segment */
+    struct park *archive_park;  /* woken when that changes; NULL: nobody waits */
+    unsigned failure_streak;    /* abandonments in a row */
+    uint64_t retry_at_ns;       /* no write before this after an abandonment; 0: none */
     uint64_t batch_seq_next;
     uint32_t previous_crc; /* header_crc of batch_seq_next - 1 */
     uint64_t batch_bytes;  /* soft limit: what a free batch keeps resident */
@@ -69,6 +72,10 @@ int journal_init(struct journal *journal, struct file_io *io, struct keeper *kee
                  uint64_t payload_max, uint64_t batch_bytes, struct err *err) MUST_USE;
 void journal_close(struct journal *journal);
 
+/* Leaves the active segment for the next spare, however full it is. 0; -EAGAIN: not now (something
+ * is in flight, no spare is ready). The caller writes a mark next: the segment left behind is only
+ * complete once something durable stands in the new one. */
+int journal_roll(struct journal *journal) MUST_USE;
 /* The batch under construction (begun at next_lsn when there is none yet); NULL when every slot is
  * waiting for something. */
 struct batch *journal_building(struct journal *journal, uint64_t next_lsn);

@@ -46,15 +46,13 @@ int keeper_init(struct keeper *keeper, const struct keeper_options *options, str
                         .reserve_bytes = options->reserve_bytes,
                         .spares_wanted = u64_min(u64_max(options->spares, 1), KEEPER_READY_MAX),
                         .writer_park = options->writer_park,
-                        .id_next = options->id_next,
-                        .log_bytes = options->log_bytes};
+                        .id_next = options->id_next};
     keeper->park.fd = -1;
     keeper->zeroes = mem_map_huge(SEGMENT_CHUNK_BYTES);
     keeper->block = mem_map(STORE_BLOCK_BYTES);
     if (keeper->zeroes == NULL || keeper->block == NULL) {
         return err_set(err, -ENOMEM, "open the keeper: map its buffers");
     }
-    stat_set(&keeper->status->log_bytes, keeper->log_bytes);
     look_at_space(keeper, keeper->io->ops->mono_ns(keeper->io));
     return park_init(&keeper->park, err);
 }
@@ -137,8 +135,9 @@ int keeper_prepare_one(struct keeper *keeper, struct err *err)
         return r;
     }
     keeper->id_next++;
-    keeper->log_bytes += keeper->segment_bytes;
-    stat_set(&keeper->status->log_bytes, keeper->log_bytes);
+    /* relaxed: a sum that the archive adds to as well, and nobody orders anything by. */
+    (void)atomic_fetch_add_explicit(&keeper->status->log_bytes, keeper->segment_bytes,
+                                    memory_order_relaxed);
     bool is_added = keeper_add_spare(keeper, &segment);
     ASSERT(is_added);
     return 0;
@@ -262,6 +261,13 @@ int keeper_take(struct keeper *keeper, struct segment *segment)
     atomic_store_explicit(&keeper->ready_head, head + 1, memory_order_release);
     (void)park_wake(&keeper->park, true); /* the next one */
     return 0;
+}
+
+bool keeper_is_ready(const struct keeper *keeper)
+{
+    /* relaxed, both: keeper_take looks again, and orders. */
+    return atomic_load_explicit(&keeper->ready_head, memory_order_relaxed) !=
+           atomic_load_explicit(&keeper->ready_tail, memory_order_relaxed);
 }
 
 bool keeper_is_out(const struct keeper *keeper)

@@ -41,7 +41,6 @@ struct keeper {
     uint8_t *block;
     /* The keeper's own. */
     uint64_t id_next;
-    uint64_t log_bytes;
     uint64_t retry_at_ns;
     uint64_t looked_at_ns; /* free space */
     bool has_reserve;
@@ -63,7 +62,6 @@ struct keeper_options {
     uint64_t reserve_bytes;
     uint32_t spares;
     uint64_t id_next;
-    uint64_t log_bytes;
 };
 
 int keeper_init(struct keeper *keeper, const struct keeper_options *options,
@@ -86,6 +84,8 @@ int keeper_agent_duty(void *keeper);
 /* Writer. Moves the next prepared segment to *segment; -EAGAIN: none yet, the keeper has been told
  * to hurry. */
 int keeper_take(struct keeper *keeper, struct segment *segment) MUST_USE;
+/* Writer. True when keeper_take would bring one. */
+bool keeper_is_ready(const struct keeper *keeper);
 /* Writer. True when no spare is ready and the last attempt to make one failed. */
 bool keeper_is_out(const struct keeper *keeper);
 

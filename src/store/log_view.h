@@ -28,7 +28,8 @@ struct view_segment {
     uint64_t id;
     enum view_state state;
     struct segment_header header;
-    struct segment_footer footer; /* SEALED, COMPACTED; of ACTIVE only first_lsn is known */
+    struct segment_footer footer; /* SEALED, COMPACTED; of ACTIVE only first_lsn is known, and 0
+                                     when its first batch was not there yet */
     uint64_t stored_bytes;        /* the file's size */
     struct file file;             /* read only, buffered */
     struct file_io *io;
@@ -66,14 +67,27 @@ int block_reader_index(struct block_reader *reader, struct view_segment *segment
                        struct index *index, struct err *err) MUST_USE;
 /* Loads (reads, checks stored_crc, decompresses) block i. For an ACTIVE segment i counts windows of
  * whole batches of about INDEX_BLOCK_BYTES from the segment's start; durable_lsn bounds what is
- * shown; -ENODATA: no block i (yet). batches: borrowed until the next load; batch after batch, each
+ * shown (of an ACTIVE segment that is not the view's last: at most the next one's first LSN - 1,
+ * because a batch whose write failed is written again there; UINT64_MAX: not known, all that is
+ * valid); -ENODATA: no block i (yet). batches: borrowed until the next load; batch after batch, each
  * padded to batch_align (STORE_BLOCK_BYTES in a raw file, 1 in a compacted frame). */
 struct block {
     struct slice batches;
     uint64_t batch_align;
+    uint64_t salt; /* of the segment: what a batch in it must name; 0: not known, any */
 };
 int block_reader_load(struct block_reader *reader, struct view_segment *segment, uint32_t i,
                       uint64_t durable_lsn, struct block *block, struct err *err) MUST_USE;
+
+/* Where an LSN is: the last block that begins at or below it (0 when none does), and how many
+ * blocks there are now; of an ACTIVE segment as far as durable_lsn. Reads an index or headers, no
+ * block. */
+struct block_place {
+    uint32_t i;
+    uint32_t count;
+};
+int block_reader_find(struct block_reader *reader, struct view_segment *segment, uint64_t lsn,
+                      uint64_t durable_lsn, struct block_place *place, struct err *err) MUST_USE;
 
 /* Walks batches and records of a block. Pure. Begin with zeroed struct and block set. */
 struct block_walk {
@@ -84,7 +98,8 @@ struct block_walk {
     struct batch_header header; /* of the current batch */
     uint64_t lsn_next;
 };
-/* 1: record, its lsn and its batch (walk->header); 0: end; ERR_CORRUPT. */
+/* 1: record, its lsn and its batch (walk->header); 0: end; ERR_CORRUPT: the next call goes on
+ * behind the damage. */
 int block_walk_next(struct block_walk *walk, struct record *record, uint64_t *lsn,
                     struct err *err) MUST_USE;
 

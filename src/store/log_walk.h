@@ -1,13 +1,19 @@
 /*
- * log_walk: the log from disk, batch by batch, for the reader and for verify. Private to the store;
- * pure reading, no lock, any one thread. It decides what belongs to the log by the rules of
- * format.h alone, independently of recovery, so that each checks the other: the valid batches that
- * continue each other; of two with the same batch_seq the one in the later segment; a break at or
- * below D is damage (WALK_GAP, and it goes on behind it), a break above D is the end (WALK_END, ask
- * again later).
+ * log_walk: the log from disk, batch by batch, for the reader, for verify and for sealing. Private
+ * to the store; pure reading, no lock, any one thread. It decides what belongs to the log by the
+ * rules of format.h alone, independently of recovery, so that each checks the other: the valid
+ * batches that continue each other; of two with the same batch_seq the one in the later segment; a
+ * break at or below D is damage (WALK_GAP, and it goes on behind it), a break above D is the end
+ * (WALK_END, ask again later).
  *
- * Memory: one window of 1 MiB, larger only while a larger batch is looked at, and a few words per
- * segment.
+ * Segments are raw, sealed or compacted (walk_file.h); of two files with the same id the compacted
+ * one counts, unless it is damaged. The log begins with the oldest segment there is: what was
+ * before has expired. A file that cannot be what its name says (header, footer, node) is damage
+ * itself, told once, and what it held shows as a gap. While a server compacts and expires, files
+ * vanish beneath us: then the directory is listed again, and the walk goes on in the segment's
+ * other form, or, where it has expired, with the new beginning.
+ *
+ * Memory: that of one walk_file, and a few hundred bytes per segment.
  */
 #ifndef STORE_LOG_WALK_H
 #define STORE_LOG_WALK_H
@@ -16,19 +22,12 @@
 #include "core/err.h"
 #include "store/file_io.h"
 #include "store/format.h"
+#include "store/walk_file.h"
 
 enum walk_event {
     WALK_END = 0,
     WALK_BATCH = 1,
     WALK_GAP = 2,
-};
-
-struct walk_batch {
-    struct batch_header header;
-    struct slice payload; /* borrowed until the next walk_next */
-    struct slice padding; /* likewise: up to the next block */
-    const char *name;     /* of the file, below the data directory */
-    uint64_t offset;
 };
 
 /* Damage. LSNs first_lsn..last_lsn are lost; last_lsn < first_lsn when only a mark or nothing
@@ -50,9 +49,14 @@ void log_walk_close(struct log_walk *walk);
 /* enum walk_event, or -errno where the disk cannot be read. */
 int log_walk_next(struct log_walk *walk, struct walk_batch *batch, struct walk_gap *gap,
                   struct err *err) MUST_USE;
+/* After WALK_BATCH: the file that holds it; borrowed until the next log_walk_next. */
+const struct walk_file *log_walk_file(const struct log_walk *walk);
 /* After WALK_END: what looks like batches behind the end (never acknowledged). */
 uint64_t log_walk_torn_batches(const struct log_walk *walk);
 uint64_t log_walk_segments(const struct log_walk *walk);
 uint64_t log_walk_bytes(const struct log_walk *walk);
+/* Bytes of the files behind us, and of all there were when they were last listed: for a progress
+ * bar. */
+void log_walk_progress(const struct log_walk *walk, uint64_t *done, uint64_t *all);
 
 #endif

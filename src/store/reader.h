@@ -1,6 +1,6 @@
 /*
- * reader: the log from disk, in order, for tools (dump, verify), for rebuilding, and later for
- * readers with positions. Opens DIR read-only through a file_io, needs no lock, and works while a
+ * reader: the log from disk, in order and in every form of its segments, for tools (dump, verify),
+ * for rebuilding, and later for readers with positions. Opens DIR read-only through a file_io, needs no lock, and works while a
  * server writes: it shows every valid batch of the contiguous log and stops at the first that is
  * not.
  */
@@ -11,6 +11,7 @@
 #include "core/err.h"
 #include "store/file_io.h"
 #include "store/format.h"
+#include "store/index.h"
 
 struct reader;
 
@@ -38,11 +39,24 @@ struct verify_report {
     uint64_t dirty_paddings; /* not zero behind a valid batch: a crash tore only the padding,
                                 nothing is lost */
     uint64_t faults;
+    uint64_t sealed, compacted; /* segments whose footer and index were compared */
 };
 
-/* Walks every byte: headers, chain, CRCs, record framing, density of LSNs, order of segments.
- * on_fault gets one line per fault: file, offset, LSN, what. 0 when the walk was possible (see
- * report->faults), else -errno. */
+struct verify_options {
+    void (*on_fault)(void *context, const char *line);
+    void (*on_progress)(void *context, uint64_t bytes_done, uint64_t bytes_all);
+    void *context;
+    record_keys_fn keys; /* NULL: filters are not asked */
+    void *keys_context;
+};
+
+/* Walks every byte of every form: headers, chain, CRCs, record framing, density of LSNs, order of
+ * segments; footers and indexes against what was walked: ranges, counts, kinds, times, bytes,
+ * digest, and that each filter says yes to the keys of its records. on_fault gets one line per
+ * fault: file, offset, LSN, what. 0 when the walk was possible (see report->faults), else -errno. */
+int log_verify_deep(struct file_io *io, struct verify_report *report,
+                    const struct verify_options *options, struct err *err) MUST_USE;
+/* Likewise without progress and keys. */
 int log_verify(struct file_io *io, struct verify_report *report,
                void (*on_fault)(void *context, const char *line), void *context,
                struct err *err) MUST_USE;

@@ -13,27 +13,41 @@
 #include "store/recover_walk.h"
 #include "store/recovery.h"
 
-/* Keys in k are the only reason to read an old segment: skip it when the next one's first header
- * names no key as new as its first LSN, or when everything in it is older than the TTL. */
+/* Keys are the only reason to read an old segment: skip it when its footer, or the next one's first
+ * header, names no key as new as its first LSN, or when everything in it is older than the TTL. */
 static bool may_hold_keys(const struct recovery *recovery, const struct found *found,
                           const struct found *next)
 {
-    if (!found->has_first || !next->has_first) {
+    if (found->has_footer) {
+        return found->footer.record_count != 0 &&
+               found->footer.keyed_lsn >= found->footer.first_lsn &&
+               recovery_is_fresh(recovery, found->footer.built_max_ns);
+    }
+    if (next == NULL || !found->has_first || !next->has_first) {
         return true;
     }
-    int64_t age = recovery->now_ns - next->first.built_at_ns;
-    bool is_old = age > 0 && (uint64_t)age > recovery->options->dedup_ttl_ns;
-    return !is_old && next->first.keyed_lsn >= found->first.first_lsn;
+    return recovery_is_fresh(recovery, next->first.built_at_ns) &&
+           next->first.keyed_lsn >= found->first.first_lsn;
 }
 
+/* What a footer describes is read for its keys, or when it is known to be damaged, which every start
+ * reports. Of the rest the last one is read, what the budget allows, and what may hold keys. */
 static void choose_walk(struct recovery *recovery, size_t used_count)
 {
     uint64_t budget = recovery->options->walk_bytes;
     for (size_t i = used_count; i-- > 0;) {
         struct found *found = &recovery->found[i];
-        bool is_last = i + 1 == used_count;
-        found->must_walk = is_last || budget >= found->bytes ||
-                           may_hold_keys(recovery, found, &recovery->found[i + 1]);
+        const struct found *next = i + 1 == used_count ? NULL : &recovery->found[i + 1];
+        bool has_keys = may_hold_keys(recovery, found, next);
+        if (found->is_bad) {
+            continue;
+        }
+        if (found->has_footer) {
+            bool is_damaged = (found->footer.flags & SEALED_DAMAGED) != 0;
+            found->must_walk = found->footer.first_seq != 0 && (has_keys || is_damaged);
+            continue;
+        }
+        found->must_walk = next == NULL || budget >= found->bytes || has_keys;
         budget -= u64_min(budget, found->bytes);
     }
 }
@@ -56,7 +70,8 @@ static void open_active(struct recovery *recovery, const struct found *found,
                         const struct beyond *beyond, struct recovered *recovered)
 {
     bool is_fit = found->has_header && !found->is_header_damaged && !recovery->has_read_error &&
-                  !recovery->is_tail_damaged && found->header.file_bytes == found->bytes;
+                  !recovery->is_tail_damaged && found->header.file_bytes == found->bytes &&
+                  found->stored_bytes == found->bytes; /* not sealed, nor nearly */
     if (!is_fit) {
         return;
     }
@@ -97,6 +112,7 @@ static void remove_segment(struct recovery *recovery, struct found *found)
                       err_name(r));
     }
     found->bytes = 0;
+    found->stored_bytes = 0;
 }
 
 static int refuse(const struct recovery *recovery, struct err *err)
@@ -135,7 +151,7 @@ static int count_used(struct recovery *recovery, size_t *used_count, struct err 
     size_t used = recovery->found_count;
     for (; used > 0; used--) {
         struct found *found = &recovery->found[used - 1];
-        if (found->has_first) {
+        if (found->has_first || found->has_footer || found->is_bad) {
             break;
         }
         int r = recovery_load(recovery, found, err);
@@ -165,7 +181,7 @@ static int take_spares(struct recovery *recovery, size_t used_count, struct reco
                                          found->bytes - u64_min(STORE_BLOCK_BYTES, found->bytes));
         bool is_whole = found->has_header && found->header.file_bytes == found->bytes &&
                         found->bytes == recovery->options->segment_bytes &&
-                        !recovery->has_read_error;
+                        found->stored_bytes == found->bytes && !recovery->has_read_error;
         bool is_next =
             found->id == recovered->segment_id_next && recovered->spare_count < KEEPER_READY_MAX;
         struct segment *spare = &recovered->spares[recovered->spare_count];
@@ -190,34 +206,85 @@ static int take_spares(struct recovery *recovery, size_t used_count, struct reco
     return r < 0 ? err_set(err, r, "recover: sync " SEGMENT_DIR ": %s", err_name(r)) : 0;
 }
 
+/* A file that cannot be what its name says stays where it is; what its neighbours show to be missing
+ * is counted with the next of them. */
+static void tell_problem(struct recovery *recovery, const struct found *found)
+{
+    char name[SEGMENT_NAME_BYTES];
+    if (found->has_compacted) {
+        compacted_name(name, found->id);
+    } else {
+        segment_name(name, found->id);
+    }
+    recovery->report->corrupt_batches++;
+    recovery_tell(recovery, "segment %" PRIu64 ": %s is corrupt%s: %s\n", found->id, name,
+                  found->is_bad ? ", nothing in it is used" : ", the raw file is used",
+                  found->problem);
+}
+
+/* A hole in the ids is only told where LSNs are missing as well; they are counted with the first
+ * batch behind it. */
+static void tell_missing(struct recovery *recovery, size_t i)
+{
+    const struct found *found = &recovery->found[i];
+    bool is_hole = i > 0 && recovery->found[i - 1].id + 1 < found->id;
+    if (is_hole && recovery->is_started && found->has_first &&
+        found->first.batch_seq > recovery->point.seq + 1) {
+        recovery_tell(recovery, "segment %" PRIu64 ": the file is missing\n",
+                      recovery->found[i - 1].id + 1);
+    }
+}
+
+static int walk_one(struct recovery *recovery, size_t i, size_t used_count, struct beyond *beyond,
+                    struct err *err)
+{
+    struct found *found = &recovery->found[i];
+    bool is_last = i + 1 == used_count;
+    if (found->problem[0] != '\0') {
+        tell_problem(recovery, found);
+    }
+    if (found->is_bad) {
+        return 0;
+    }
+    tell_missing(recovery, i);
+    if (!found->must_walk && found->has_footer) {
+        recover_skip_sealed(recovery, found);
+        return 0;
+    }
+    if (!found->must_walk) {
+        recovery->is_started =
+            false; /* its last batch is not known: the next first batch is taken as it is */
+        return 0;
+    }
+    if (found->form == SEGMENT_FORM_COMPACTED) {
+        recover_walk_compacted(recovery, found);
+        return 0;
+    }
+    int r = recovery_load(recovery, found, err);
+    if (r == 0) {
+        recover_walk_segment(recovery, found, is_last ? NULL : &recovery->found[i + 1], is_last,
+                             beyond);
+    }
+    return r;
+}
+
 static int walk_used(struct recovery *recovery, size_t used_count, struct recovered *recovered,
                      struct err *err)
 {
     choose_walk(recovery, used_count);
     struct beyond beyond = {0};
     for (size_t i = 0; i < used_count; i++) {
-        struct found *found = &recovery->found[i];
-        bool is_last = i + 1 == used_count;
-        if (!found->must_walk) {
-            recovery->is_started =
-                false; /* its last batch is not known: the next first batch is taken as it is */
-            continue;
-        }
-        int r = recovery_load(recovery, found, err);
+        int r = walk_one(recovery, i, used_count, &beyond, err);
         if (r < 0) {
             return r;
         }
-        recover_walk_segment(recovery, found, is_last ? NULL : &recovery->found[i + 1], is_last,
-                             &beyond);
-        if (is_last) {
-            r = refuse(recovery, err);
-            if (r < 0) {
-                return r;
-            }
-            open_active(recovery, found, &beyond, recovered);
-        }
     }
-    return 0;
+    int r = refuse(recovery, err);
+    const struct found *last = used_count == 0 ? NULL : &recovery->found[used_count - 1];
+    if (r == 0 && last != NULL && !last->has_footer && !last->is_bad) {
+        open_active(recovery, last, &beyond, recovered);
+    }
+    return r;
 }
 
 static int recover_all(struct recovery *recovery, struct recovered *recovered, struct err *err)
@@ -230,7 +297,7 @@ static int recover_all(struct recovery *recovery, struct recovered *recovered, s
     recovered->segment_id_next = used_count == 0 ? 1 : recovery->found[used_count - 1].id + 1;
     r = r < 0 ? r : take_spares(recovery, used_count, recovered, err);
     for (size_t i = 0; i < recovery->found_count; i++) {
-        recovered->log_bytes += recovery->found[i].bytes;
+        recovered->log_bytes += recovery->found[i].stored_bytes;
     }
     recovery->report->segments = used_count;
     return r;
@@ -261,6 +328,7 @@ int recover_run(struct recovered *recovered, const struct recover_options *optio
     if (recovery.buffer != NULL) {
         mem_unmap(recovery.buffer, recovery.buffer_bytes);
     }
+    walk_file_end(&recovery.file);
     mem_free(recovery.found);
     return r;
 }

@@ -2,9 +2,11 @@
  * recover: what a crash left, made into a log that can be appended to (format.h: "what a crash may
  * leave"; design: promise 7). Runs once, in store_open, before any thread. Blocking.
  *
- * Segments are walked in the order of their ids. The last RECOVER_WALK_BYTES, and every older
- * segment that may hold keys younger than the TTL, are read and checked in full; of the rest only
- * headers are read (`sluice verify` reads everything).
+ * Segments are taken in the order of their ids; the log begins with the oldest there is. Of a
+ * sealed or compacted segment the footer says where the log goes on, and it is read only when it may
+ * hold keys younger than the TTL. Of the others the last RECOVER_WALK_BYTES, and what may hold such
+ * keys, are read and checked in full; of the rest only headers are read (`sluice verify` reads
+ * everything). Temporary files are removed.
  *
  *  - Invalid at or below D: corruption. Counted and reported, left where it is, the damaged bytes
  *    copied once to quarantine/<segment>-<offset>.bin; the walk goes on behind it.
@@ -13,6 +15,10 @@
  *    log. A whole batch behind a torn one is torn off with it.
  *  - A block that cannot be read where a batch should be: counted as corruption, also above D,
  *    because no crash leaves one. That file is never written or removed.
+ *  - A compacted file without a good header or footer, and any file of another segment or node under
+ *    this name: counted and reported, left where it is; nothing in it is used, and the LSNs that its
+ *    neighbours show to be missing are counted as lost. So is a segment that is not there.
+ *  - A raw file with a damaged footer is not sealed.
  *  - The same batch_seq again in a later segment: the later one wins.
  *  - Last segments without a batch: spares. Kept when all zero, removed after a torn first batch,
  *    set aside (.bad) when they cannot be read.

@@ -94,7 +94,8 @@ static void remember_keys(struct recovery *recovery, const struct batch_header *
     }
 }
 
-static void accept(struct recovery *recovery, const struct batch_header *header, uint64_t offset)
+static void accept(struct recovery *recovery, const struct batch_header *header,
+                   const uint8_t *payload)
 {
     recovery->point = (struct point){.seq = header->batch_seq,
                                      .lsn = header->first_lsn + header->record_count - 1,
@@ -104,11 +105,8 @@ static void accept(struct recovery *recovery, const struct batch_header *header,
     recovery->history[recovery->history_count % RECOVERY_HISTORY] = recovery->point;
     recovery->history_count++;
     recovery->durable_lsn = u64_max(recovery->durable_lsn, header->durable_lsn);
-    bool is_fresh =
-        recovery->now_ns < header->built_at_ns ||
-        (uint64_t)(recovery->now_ns - header->built_at_ns) <= recovery->options->dedup_ttl_ns;
-    if ((header->flags & BATCH_KEYED) != 0 && is_fresh) {
-        remember_keys(recovery, header, recovery->buffer + offset + BATCH_HEADER_BYTES);
+    if ((header->flags & BATCH_KEYED) != 0 && recovery_is_fresh(recovery, header->built_at_ns)) {
+        remember_keys(recovery, header, payload);
     }
 }
 
@@ -269,6 +267,7 @@ static uint64_t judge(struct recovery *recovery, const struct found *found, uint
     look_beyond(recovery, found, offset, beyond);
     uint64_t durable = u64_max(recovery->durable_lsn, beyond->durable_lsn);
     durable = next != NULL && next->has_first ? u64_max(durable, next->first.durable_lsn) : durable;
+    durable = found->has_footer ? u64_max(durable, found->footer.last_lsn) : durable;
     bool is_read_error = recovery->has_read_error && beyond->next_offset != 0;
     if (recovery->point.lsn + 1 > durable && !is_read_error) {
         judge_tail(recovery, found, offset);
@@ -288,13 +287,17 @@ static uint64_t judge(struct recovery *recovery, const struct found *found, uint
 }
 
 /* Where the walk begins in a segment whose first batch is damaged and whose predecessor is not
- * known: at the first valid batch. Only the very first segment is known to begin at LSN 1. */
-static uint64_t begin_blind(struct recovery *recovery, const struct found *found)
+ * known: at the first valid batch. Only the very first segment is known to begin at LSN 1. 0: there
+ * is none, as when all that was written to it failed and went to the next segment. */
+static uint64_t begin_blind(struct recovery *recovery, const struct found *found, bool is_last)
 {
-    recovery->is_started = true;
-    recovery->point = (struct point){.is_crc_known = true};
     struct batch_header header;
-    for (uint64_t at = STORE_BLOCK_BYTES; found->id != 1 && at + STORE_BLOCK_BYTES <= found->bytes;
+    recovery->point = (struct point){.is_crc_known = true};
+    recovery->is_started = true;
+    if (found->id == 1) {
+        return STORE_BLOCK_BYTES;
+    }
+    for (uint64_t at = STORE_BLOCK_BYTES; at + STORE_BLOCK_BYTES <= found->bytes;
          at += STORE_BLOCK_BYTES) {
         if (batch_at(recovery, found, at, &header)) {
             char kept[KEPT_BYTES];
@@ -307,7 +310,43 @@ static uint64_t begin_blind(struct recovery *recovery, const struct found *found
             return at;
         }
     }
-    return STORE_BLOCK_BYTES;
+    recovery->is_started = is_last;
+    return is_last ? STORE_BLOCK_BYTES : 0;
+}
+
+/* The log goes on behind the segment, as its footer says, which only names what was durable. */
+static void take_footer(struct recovery *recovery, const struct segment_footer *footer)
+{
+    recovery->durable_lsn = u64_max(recovery->durable_lsn, footer->durable_lsn);
+    recovery->durable_lsn = u64_max(recovery->durable_lsn, footer->last_lsn);
+    if (footer->first_seq == 0) {
+        return; /* nothing of it is in the log */
+    }
+    recovery->point = (struct point){.seq = footer->last_seq,
+                                     .lsn = footer->last_lsn,
+                                     .keyed_lsn = footer->keyed_lsn,
+                                     .crc = footer->last_crc,
+                                     .is_crc_known = true};
+    recovery->history[recovery->history_count % RECOVERY_HISTORY] = recovery->point;
+    recovery->history_count++;
+}
+
+/* What the footer says is in the segment and was not found there is lost. */
+static void finish_sealed(struct recovery *recovery, const struct found *found, const char *why)
+{
+    const struct segment_footer *footer = &found->footer;
+    const struct point *point = &recovery->point;
+    bool is_short = footer->first_seq != 0 && point->seq < footer->last_seq;
+    if (is_short && !recovery->is_tail_damaged) {
+        uint64_t lsns = footer->last_lsn - u64_min(footer->last_lsn, point->lsn);
+        recovery->report->corrupt_batches += footer->last_seq - point->seq;
+        recovery->report->corrupt_lsn_count += lsns;
+        recovery_tell(recovery,
+                      "segment %" PRIu64 ": corrupt, %" PRIu64 " LSNs from %" PRIu64
+                      " to its end are lost%s\n",
+                      found->id, lsns, point->lsn + 1, why);
+    }
+    take_footer(recovery, footer);
 }
 
 static void report_header(struct recovery *recovery, const struct found *found)
@@ -333,11 +372,17 @@ void recover_walk_segment(struct recovery *recovery, struct found *found, const 
     if (is_first_whole || (found->has_first && !recovery->is_started)) {
         align_start(recovery, found, &found->first);
     } else if (!recovery->is_started) {
-        offset = begin_blind(recovery, found);
+        offset = begin_blind(recovery, found, is_last);
+        if (offset == 0) {
+            return;
+        }
     }
     while (offset + STORE_BLOCK_BYTES <= found->bytes) { /* moves on by a block at least, or ends */
+        if (found->has_footer && recovery->point.seq >= found->footer.last_seq) {
+            break; /* what follows was written again to the next segment */
+        }
         if (batch_at(recovery, found, offset, &header) && continues(&recovery->point, &header)) {
-            accept(recovery, &header, offset);
+            accept(recovery, &header, recovery->buffer + offset + BATCH_HEADER_BYTES);
             offset += batch_file_bytes(header.payload_bytes);
             continue;
         }
@@ -348,4 +393,81 @@ void recover_walk_segment(struct recovery *recovery, struct found *found, const 
         offset = to;
     }
     recovery->end = offset;
+    if (found->has_footer) {
+        finish_sealed(recovery, found, "");
+    }
+}
+
+/* ---- sealed and compacted segments ---- */
+
+static void align_sealed(struct recovery *recovery, const struct found *found)
+{
+    const struct segment_footer *footer = &found->footer;
+    if (footer->first_seq == 0) {
+        return;
+    }
+    struct batch_header first = recovery_footer_first(footer);
+    align_start(recovery, found, &first);
+    bool is_next = recovery->point.seq + 1 == footer->first_seq && recovery->point.is_crc_known;
+    if (is_next && recovery->point.crc != footer->first_previous_crc) {
+        recovery->report->corrupt_batches++;
+        recovery_tell(recovery,
+                      "segment %" PRIu64 ": corrupt, it does not follow the one before it\n",
+                      found->id);
+    }
+}
+
+void recover_skip_sealed(struct recovery *recovery, const struct found *found)
+{
+    ASSERT(found->has_footer);
+    align_sealed(recovery, found);
+    take_footer(recovery, &found->footer);
+}
+
+/* A valid batch that does not continue the log: behind a damaged frame, or out of its place. */
+static void rejoin(struct recovery *recovery, const struct found *found, uint64_t place,
+                   const struct batch_header *header)
+{
+    struct point *point = &recovery->point;
+    if (header->batch_seq > point->seq && header->first_lsn > point->lsn) {
+        skip_to(recovery, found, walk_file_offset(&recovery->file, place), header, "");
+        return;
+    }
+    recovery->report->corrupt_batches++;
+    recovery_tell(recovery, "segment %" PRIu64 ": corrupt, batch %" PRIu64 " is out of its place\n",
+                  found->id, header->batch_seq);
+    *point = (struct point){.seq = header->batch_seq - 1, .lsn = header->first_lsn - 1};
+}
+
+static void walk_frames(struct recovery *recovery, const struct found *found, struct err *why)
+{
+    struct walk_file *file = &recovery->file;
+    uint64_t place = WALK_FILE_BEGIN;
+    while (place < file->end) { /* on by a batch or to the next frame */
+        struct walk_batch batch;
+        if (walk_file_batch(file, place, &batch, why) <= 0) {
+            place = walk_file_skip(file, place, NULL);
+            continue;
+        }
+        if (!continues(&recovery->point, &batch.header)) {
+            rejoin(recovery, found, place, &batch.header);
+        }
+        accept(recovery, &batch.header, batch.payload.data);
+        place += walk_file_stride(file, &batch.header);
+    }
+}
+
+void recover_walk_compacted(struct recovery *recovery, const struct found *found)
+{
+    struct err why = {0};
+    ASSERT(found->form == SEGMENT_FORM_COMPACTED);
+    align_sealed(recovery, found);
+    int r = walk_file_open(&recovery->file, recovery->io, found->id, found->form, &why);
+    if (r == 0) {
+        walk_frames(recovery, found, &why);
+        walk_file_close(&recovery->file);
+    }
+    char text[160];
+    (void)snprintf(text, sizeof text, ": %.150s", why.text);
+    finish_sealed(recovery, found, text);
 }

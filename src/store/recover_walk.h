@@ -1,5 +1,5 @@
 /*
- * recover_walk: one loaded segment, batch by batch: what continues the log, what is torn, what is
+ * recover_walk: one segment, batch by batch: what continues the log, what is torn, what is
  * damaged (format.h: "valid if and only if", "what a crash may leave"). Private to recovery. The
  * state goes on from segment to segment in struct recovery; nothing here changes the log, damage is
  * copied to quarantine and told. Cannot fail.
@@ -23,5 +23,10 @@ struct beyond {
  * it, *beyond what lies behind that. */
 void recover_walk_segment(struct recovery *recovery, struct found *found, const struct found *next,
                           bool is_last, struct beyond *beyond);
+/* A sealed or compacted segment that need not be read: its footer says where the log goes on. */
+void recover_skip_sealed(struct recovery *recovery, const struct found *found);
+/* A compacted segment, for its keys. What cannot be decoded is counted and told, and the log goes on
+ * where the footer says. */
+void recover_walk_compacted(struct recovery *recovery, const struct found *found);
 
 #endif

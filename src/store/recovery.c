@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "store/node.h"
 
 #define PROBE_BYTES (2u * STORE_BLOCK_BYTES) /* segment header and first batch header */
 
@@ -38,14 +39,34 @@ static void recover_on_name(void *context, const char *name)
     struct listing *listing = context;
     struct recovery *recovery = listing->recovery;
     uint64_t id = 0;
-    if (!segment_parse_name(&id, name)) {
+    bool is_raw = segment_parse_name(&id, name);
+    bool is_compacted = !is_raw && compacted_parse_name(&id, name);
+    if (!is_raw && !is_compacted) {
         return;
     }
     if (listing->is_counting) {
         listing->count++;
     } else if (recovery->found_count < recovery->found_capacity) {
-        recovery->found[recovery->found_count++] = (struct found){.id = id};
+        recovery->found[recovery->found_count++] = (struct found){
+            .id = id, .has_raw = is_raw, .has_compacted = is_compacted, .form = SEGMENT_FORM_RAW};
     }
+}
+
+/* Sorted: a raw file and its compacted twin are one segment. */
+static void merge_twins(struct recovery *recovery)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < recovery->found_count; i++) {
+        struct found *found = &recovery->found[i];
+        struct found *last = kept == 0 ? NULL : &recovery->found[kept - 1];
+        if (last != NULL && last->id == found->id) {
+            last->has_raw = last->has_raw || found->has_raw;
+            last->has_compacted = last->has_compacted || found->has_compacted;
+        } else {
+            recovery->found[kept++] = *found;
+        }
+    }
+    recovery->found_count = kept;
 }
 
 struct sweep {
@@ -56,7 +77,8 @@ struct sweep {
 static void sweep_on_name(void *context, const char *name)
 {
     struct sweep *sweep = context;
-    if (segment_is_temporary(name) && sweep->count < ARRAY_COUNT(sweep->names)) {
+    if ((segment_is_temporary(name) || compacted_is_temporary(name)) &&
+        sweep->count < ARRAY_COUNT(sweep->names)) {
         (void)snprintf(sweep->names[sweep->count], SEGMENT_NAME_BYTES, SEGMENT_DIR "/%.20s", name);
         sweep->count++;
     }
@@ -92,7 +114,10 @@ int recovery_list(struct recovery *recovery, struct err *err)
     if (r < 0) {
         return err_set(err, r, "recover: list " SEGMENT_DIR ": %s", err_name(r));
     }
-    qsort(recovery->found, recovery->found_count, sizeof *recovery->found, compare_ids);
+    if (recovery->found_count != 0) {
+        qsort(recovery->found, recovery->found_count, sizeof *recovery->found, compare_ids);
+    }
+    merge_twins(recovery);
     return 0;
 }
 
@@ -136,9 +161,56 @@ static bool header_is_ours(const struct found *found, const struct batch_header 
     return header->segment_id == found->header.segment_id && header->salt == found->header.salt;
 }
 
+bool recovery_is_fresh(const struct recovery *recovery, int64_t built_at_ns)
+{
+    /* Unsigned: the difference of two times may need a bit more than they have. */
+    return recovery->now_ns <= built_at_ns ||
+           (uint64_t)recovery->now_ns - (uint64_t)built_at_ns <= recovery->options->dedup_ttl_ns;
+}
+
+struct batch_header recovery_footer_first(const struct segment_footer *footer)
+{
+    return (struct batch_header){
+        .segment_id = footer->segment_id,
+        .salt = footer->salt,
+        .batch_seq = footer->first_seq,
+        .first_lsn = footer->first_lsn,
+        .previous_crc = footer->first_previous_crc,
+        .built_at_ns = footer->built_min_ns,
+        .keyed_lsn = footer->keyed_lsn,       /* or an older one */
+        .durable_lsn = footer->first_lsn - 1, /* a segment is begun when all before it is durable */
+    };
+}
+
+static void adopt_footer(struct found *found, const struct walk_file *file)
+{
+    found->has_footer = file->has_footer;
+    found->footer = file->footer;
+    found->stored_bytes = file->file_bytes;
+}
+
+/* A raw file that is longer than it was prepared: sealed, or nearly. A footer that cannot be read is
+ * none. */
+static int probe_footer(struct recovery *recovery, struct found *found, struct err *err)
+{
+    found->bytes =
+        u64_min(found->bytes, found->header.file_bytes & ~(uint64_t)(STORE_BLOCK_BYTES - 1));
+    if (walk_file_open(&recovery->file, recovery->io, found->id, SEGMENT_FORM_RAW, NULL) < 0) {
+        return 0;
+    }
+    bool is_newer = recovery->file.is_newer;
+    if (recovery->file.has_footer) {
+        adopt_footer(found, &recovery->file);
+    }
+    walk_file_close(&recovery->file);
+    return is_newer ? err_set(err, ERR_VERSION,
+                              "recover segment %" PRIu64 ": sealed by a newer version", found->id)
+                    : 0;
+}
+
 /* The first two blocks. A damaged segment header is put together again from the first batch, which
  * repeats what matters. */
-static int probe(struct recovery *recovery, struct found *found, struct err *err)
+static int probe_raw(struct recovery *recovery, struct found *found, struct err *err)
 {
     struct file file;
     int r = open_found(recovery, found, &file);
@@ -151,7 +223,9 @@ static int probe(struct recovery *recovery, struct found *found, struct err *err
         return err_set(err, (int)size, "recover segment %" PRIu64 ": size: %s", found->id,
                        err_name((int)size));
     }
+    found->form = SEGMENT_FORM_RAW;
     found->bytes = (uint64_t)size & ~(uint64_t)(STORE_BLOCK_BYTES - 1);
+    found->stored_bytes = found->bytes;
     memset(recovery->buffer, 0, PROBE_BYTES);
     read_range(recovery, file, 0, u64_min(PROBE_BYTES, found->bytes));
     recovery->io->ops->close(recovery->io, file);
@@ -170,7 +244,46 @@ static int probe(struct recovery *recovery, struct found *found, struct err *err
             .segment_id = found->id, .salt = found->first.salt, .file_bytes = found->bytes};
     }
     found->has_first = found->has_header && first == 0 && header_is_ours(found, &found->first);
+    bool is_longer = !found->is_header_damaged && found->bytes > found->header.file_bytes;
+    return is_longer ? probe_footer(recovery, found, err) : 0;
+}
+
+/* Header and footer say all that is needed. 0, also when the file is damaged: then it is bad. */
+static int probe_compacted(struct recovery *recovery, struct found *found, struct err *err)
+{
+    struct err why = {0};
+    struct walk_file *file = &recovery->file;
+    int r = walk_file_open(file, recovery->io, found->id, SEGMENT_FORM_COMPACTED, &why);
+    if (r == ERR_CORRUPT || r == -EIO) {
+        found->is_bad = true;
+        (void)snprintf(found->problem, sizeof found->problem, "%.150s", why.text);
+        return 0;
+    }
+    if (r < 0) {
+        return err_set(err, r, "recover segment %" PRIu64 ": %s", found->id, why.text);
+    }
+    found->form = SEGMENT_FORM_COMPACTED;
+    found->header = file->header;
+    found->has_header = true;
+    adopt_footer(found, file);
+    found->first = recovery_footer_first(&found->footer);
+    found->has_first = found->footer.first_seq != 0;
+    walk_file_close(file);
     return 0;
+}
+
+/* Of two files with one id the compacted one counts: it is whole, or it would not have that name. */
+static int probe(struct recovery *recovery, struct found *found, struct err *err)
+{
+    int r = 0;
+    if (found->has_compacted) {
+        r = probe_compacted(recovery, found, err);
+        if (r < 0 || !found->is_bad || !found->has_raw) {
+            return r;
+        }
+        found->is_bad = false; /* the problem is told, the raw one serves */
+    }
+    return probe_raw(recovery, found, err);
 }
 
 /* ---- the loaded segment ---- */
@@ -236,6 +349,39 @@ int recovery_load(struct recovery *recovery, struct found *found, struct err *er
     return r;
 }
 
+/* The node that the directory says it is, when any segment agrees; else that of the newest one. */
+static void find_node(const struct recovery *recovery, struct recovered *recovered)
+{
+    struct ulid ours;
+    bool has_ours = node_read(&ours, recovery->io, NULL) == 0;
+    for (size_t i = 0; i < recovery->found_count; i++) {
+        const struct found *found = &recovery->found[i];
+        if (found->is_bad || !found->has_header || found->is_header_damaged) {
+            continue;
+        }
+        recovered->has_node = true;
+        recovered->node = found->header.node;
+        if (has_ours && memcmp(&ours, &found->header.node, sizeof ours) == 0) {
+            return;
+        }
+    }
+}
+
+/* A file of another log under one of our names: its batches are not ours, however good. */
+static void refuse_strangers(struct recovery *recovery, const struct recovered *recovered)
+{
+    for (size_t i = 0; i < recovery->found_count && recovered->has_node; i++) {
+        struct found *found = &recovery->found[i];
+        bool is_stranger =
+            !found->is_bad && found->has_first && !found->is_header_damaged &&
+            memcmp(&found->header.node, &recovered->node, sizeof recovered->node) != 0;
+        if (is_stranger) {
+            found->is_bad = true;
+            (void)snprintf(found->problem, sizeof found->problem, "it belongs to another node");
+        }
+    }
+}
+
 int recovery_probe(struct recovery *recovery, struct recovered *recovered, struct err *err)
 {
     recovery->buffer_bytes = PROBE_BYTES;
@@ -248,11 +394,9 @@ int recovery_probe(struct recovery *recovery, struct recovered *recovered, struc
             return r;
         }
         largest = u64_max(largest, found->bytes);
-        if (found->has_header && !found->is_header_damaged) {
-            recovered->has_node = true;
-            recovered->node = found->header.node;
-        }
     }
+    find_node(recovery, recovered);
+    refuse_strangers(recovery, recovered);
     if (recovery->buffer != NULL) {
         mem_unmap(recovery->buffer, recovery->buffer_bytes);
     }

@@ -11,16 +11,25 @@
 #define STORE_RECOVERY_H
 
 #include "store/recover.h"
+#include "store/walk_file.h"
 
 #define RECOVERY_HISTORY 4u /* a later segment may repeat STORE_WRITES_IN_FLIGHT_MAX batches */
 
-/* One segment file, as its first two blocks show it. */
+/* One segment, as the first two blocks and the last one of its file show it. */
 struct found {
     uint64_t id;
-    uint64_t bytes;
+    bool has_raw;
+    bool has_compacted;
+    enum segment_form form; /* the file that counts */
+    uint64_t bytes;         /* of a raw file, without what sealing put behind the batches */
+    uint64_t stored_bytes;  /* of the file */
+    bool has_footer;        /* sealed or compacted: what it says need not be walked */
+    struct segment_footer footer;
+    bool is_bad;       /* the file cannot be what its name says: nothing in it counts */
+    char problem[160]; /* of the file, or of a compacted one that was passed over; or empty */
     struct segment_header header;
-    struct batch_header first;
-    bool has_header; /* decoded, or put together from the first batch */
+    struct batch_header first; /* of a compacted one as its footer tells it */
+    bool has_header;           /* decoded, or put together from the first batch */
     bool is_header_damaged;
     bool has_first;
     bool must_walk;
@@ -46,6 +55,7 @@ struct recovery {
     uint64_t buffer_bytes;
     bool has_read_error;
     uint64_t unreadable_at; /* the first block that cannot be read */
+    struct walk_file file;  /* footers, and compacted segments */
     int64_t now_ns;
     bool is_started; /* point is known */
     struct point point;
@@ -61,10 +71,16 @@ void recovery_tell(struct recovery *recovery, const char *format, ...) PRINTF_LI
 
 /* Removes what an interrupted preparation left; lists and sorts the segments. */
 int recovery_list(struct recovery *recovery, struct err *err) MUST_USE;
-/* Looks at the first two blocks of every listed segment, and maps the buffer for the largest. */
+/* Looks at the first two blocks and the footer of every listed segment, and maps the buffer for the
+ * largest. */
 int recovery_probe(struct recovery *recovery, struct recovered *recovered,
                    struct err *err) MUST_USE;
-/* The whole segment into the buffer, synced before, so that nothing that is seen can vanish. */
+/* Keys of a batch built then still count. Any time is allowed, also one that nobody can have built
+ * at. Pure. */
+bool recovery_is_fresh(const struct recovery *recovery, int64_t built_at_ns);
+/* What a footer says of its segment's first batch: enough to align the log with it. Pure. */
+struct batch_header recovery_footer_first(const struct segment_footer *footer);
+/* The whole raw segment into the buffer, synced before, so that nothing that is seen can vanish. */
 int recovery_load(struct recovery *recovery, struct found *found, struct err *err) MUST_USE;
 
 /* Of the loaded segment: a valid header of this use of the file at offset. Pure. */

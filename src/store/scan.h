@@ -21,7 +21,7 @@
 #define SCAN_KEYS_MAX 4
 
 struct scan_filter {
-    uint32_t kinds;      /* bit (1 << kind) */
+    uint32_t kinds;      /* bit (1 << kind); 0: any */
     uint32_t severities; /* bit (1 << severity); 0: any */
     int64_t time_min_ns; /* inclusive */
     int64_t time_max_ns; /* inclusive */
@@ -71,7 +71,9 @@ enum scan_result {
 
 struct scan *scan_new(const struct scan_source *source, const struct scan_options *options);
 void scan_free(struct scan *scan);
-/* enum scan_result, ERR_CORRUPT (the damage is skipped by the next call), -errno. */
+/* enum scan_result; ERR_CORRUPT: LSNs that nobody can read any more, damaged or on unreadable
+ * sectors, told once with file, block, LSNs and reason: the next call goes on behind them; -errno:
+ * of the system, the position stays. */
 int scan_step(struct scan *scan, struct err *err) MUST_USE;
 uint64_t scan_bytes(const struct scan *scan); /* raw bytes looked at */
 uint64_t scan_skipped_bytes(const struct scan *scan);

@@ -8,37 +8,17 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/ioprio.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/logline.h"
 #include "core/mem.h"
-#include "store/dedup.h"
-#include "store/file_io.h"
-#include "store/keeper.h"
-#include "store/node.h"
 #include "store/recover.h"
+#include "store/store_parts.h"
 #include "store/store_step.h"
-#include "store/writer.h"
-
-struct store {
-    struct store_status status;
-    struct park writer_park;
-    struct keeper keeper;
-    struct writer writer;
-    struct agent writer_agent;
-    struct agent keeper_agent;
-    struct store_port ports[STORE_SHARDS_MAX];
-    struct store_options options;
-    struct file_io *io;
-    struct dedup *dedup;
-    struct node_lock lock;
-    struct ulid node;
-    bool owns_io;
-    bool is_started;
-    bool is_single;
-    bool has_keeper;
-    bool has_writer;
-};
 
 static int check_options(const struct store_options *options, struct err *err)
 {
@@ -128,8 +108,7 @@ static int open_keeper(struct store *store, struct recovered *recovered, struct 
                                      .segment_bytes = store->options.segment_bytes,
                                      .reserve_bytes = store->options.reserve_bytes,
                                      .spares = store->options.spare_segments,
-                                     .id_next = recovered->segment_id_next,
-                                     .log_bytes = recovered->log_bytes};
+                                     .id_next = recovered->segment_id_next};
     store->has_keeper = true;
     int r = keeper_init(&store->keeper, &options, err);
     if (r < 0) {
@@ -151,6 +130,49 @@ static int open_keeper(struct store *store, struct recovered *recovered, struct 
     return 0;
 }
 
+static void tell_of_view(void *context)
+{
+    store_readers_tell(context, STORE_TELL_VIEW);
+}
+
+/* The segment below which the files are complete, as far as recovery can tell (edge W2). An active
+ * one without a batch proves nothing about the one before it. */
+static uint64_t active_segment(const struct recovered *recovered)
+{
+    const struct segment *active = &recovered->start.active;
+    if (active->state == SEGMENT_ACTIVE) {
+        return active->end > STORE_BLOCK_BYTES ? active->id : active->id - 1;
+    }
+    return recovered->spare_count != 0 ? recovered->spares[0].id - 1
+                                       : recovered->segment_id_next - 1;
+}
+
+/* After the keeper has made its first segment: the archive sums up what there is. */
+static int open_archive(struct store *store, uint64_t active_segment_id, struct err *err)
+{
+    const struct store_options *from = &store->options;
+    struct archive_options options = {.io = store->io,
+                                      .status = &store->status,
+                                      .views = store->readers.views,
+                                      .park = &store->archive_park,
+                                      .node = store->node,
+                                      .compacts = from->compacts,
+                                      .zstd_level = from->compact_level,
+                                      .retention_bytes = from->retention_bytes,
+                                      .retention_age_ns = from->retention_age_ns,
+                                      .unforwarded_drop = from->unforwarded_drop,
+                                      .pace_bytes_per_s = from->compact_rate,
+                                      .keys = from->record_keys,
+                                      .keys_context = from->record_keys_context,
+                                      .on_view = tell_of_view,
+                                      .on_view_context = &store->readers};
+    /* relaxed, both: the threads are not running yet. */
+    atomic_store_explicit(&store->status.active_segment, active_segment_id, memory_order_relaxed);
+    atomic_store_explicit(&store->status.retain_lsn, UINT64_MAX, memory_order_relaxed);
+    int r = archive_open(&store->archive, &options, err);
+    return r < 0 ? r : archive_start(store->archive, err);
+}
+
 static int open_writer(struct store *store, const struct recovered *recovered, struct err *err)
 {
     struct writer_options options = {.io = store->io,
@@ -164,7 +186,10 @@ static int open_writer(struct store *store, const struct recovered *recovered, s
                                      .batch_bytes = store->options.batch_bytes,
                                      .segment_bytes = store->options.segment_bytes,
                                      .retention_bytes = store->options.retention_bytes,
+                                     .segment_age_ns = store->options.segment_age_ns,
+                                     .archive_park = &store->archive_park,
                                      .commit_pause_ns = store->options.commit_pause_ns,
+                                     .readers = &store->readers,
                                      .start = recovered->start};
     store->has_writer = true;
     if (segment_payload_max(options.segment_bytes) < options.ring_bytes) {
@@ -190,7 +215,9 @@ static int open_log(struct store *store, struct recovery_report *report, struct 
     }
     r = open_node(store, &recovered, err);
     r = r < 0 ? r : open_ports(store, err);
+    uint64_t active = active_segment(&recovered); /* before the keeper takes the spares */
     r = r < 0 ? r : open_keeper(store, &recovered, err);
+    r = r < 0 ? r : open_archive(store, active, err);
     if (r < 0) { /* what the keeper and the writer have not taken over yet */
         for (unsigned i = 0; i < recovered.spare_count; i++) {
             segment_close(&recovered.spares[i], store->io);
@@ -217,10 +244,14 @@ int store_open(struct store **out, const struct store_options *options, struct f
     store->options = *options;
     store->lock.fd = -1;
     store->writer_park.fd = -1;
+    store->archive_park.fd = -1;
     r = open_disk(store, io, err);
     r = r < 0 ? r : park_init(&store->writer_park, err);
     r = r < 0 ? r
               : dedup_open(&store->dedup, options->dedup_entries_max, options->dedup_ttl_ns, err);
+    r = r < 0 ? r : recent_open(&store->readers.recent, err);
+    r = r < 0 ? r : park_init(&store->archive_park, err);
+    r = r < 0 ? r : log_views_open(&store->readers.views, store->io, err);
     r = r < 0 ? r : open_log(store, report, err);
     if (r < 0) {
         store_close(store);
@@ -260,6 +291,12 @@ int store_step_keeper(struct store *store)
     return keeper_duty(&store->keeper);
 }
 
+int store_step_archive(struct store *store)
+{
+    ASSERT(store->is_single);
+    return archive_step(store->archive);
+}
+
 struct store_port *store_port(struct store *store, unsigned shard_index)
 {
     ASSERT(shard_index < store->options.shard_count);
@@ -278,6 +315,40 @@ static void writer_on_stop(void *context)
     writer->io->ops->writer_stop(writer->io);
 }
 
+/* The archive yields to everything else: it runs when a core is idle, and its reads and writes wait
+ * for the disk to be. Not being allowed to say so costs some latency under load, nothing else. */
+static int archive_on_start(void *context, struct err *err)
+{
+    (void)context;
+    (void)err;
+    struct sched_param none = {0};
+    if (sched_setscheduler(0, SCHED_IDLE, &none) < 0) {
+        LOG(LOGLINE_DEBUG, "archive_priority", "SCHED_IDLE: %s", err_name(-errno));
+    }
+    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT) <
+        0) {
+        LOG(LOGLINE_DEBUG, "archive_priority", "idle I/O priority: %s", err_name(-errno));
+    }
+    return 0;
+}
+
+static void join_archive(struct store *store)
+{
+    if (store->has_archive_agent) {
+        archive_stop(store->archive);
+        agent_join(&store->archive_agent);
+    }
+    store->has_archive_agent = false;
+}
+
+static void join_keeper(struct store *store)
+{
+    /* relaxed: the join below orders everything. */
+    atomic_store_explicit(&store->keeper.stop, true, memory_order_relaxed);
+    (void)park_wake(&store->keeper.park, true);
+    agent_join(&store->keeper_agent);
+}
+
 int store_start(struct store *store, struct err *err)
 {
     ASSERT(!store->is_started);
@@ -294,16 +365,22 @@ int store_start(struct store *store, struct err *err)
                                    .on_start = writer_on_start,
                                    .duty = writer_duty,
                                    .on_stop = writer_on_stop};
+    struct agent_options archive = {.name = "archive",
+                                    .role = ROLE_ARCHIVE,
+                                    .cpu = -1,
+                                    .context = store->archive,
+                                    .on_start = archive_on_start,
+                                    .duty = archive_duty};
     int r = agent_start(&store->keeper_agent, &keeper, err);
     if (r < 0) {
         return r;
     }
-    r = agent_start(&store->writer_agent, &writer, err);
+    r = agent_start(&store->archive_agent, &archive, err);
+    store->has_archive_agent = r >= 0;
+    r = r < 0 ? r : agent_start(&store->writer_agent, &writer, err);
     if (r < 0) {
-        /* relaxed: the join below orders everything. */
-        atomic_store_explicit(&store->keeper.stop, true, memory_order_relaxed);
-        (void)park_wake(&store->keeper.park, true);
-        agent_join(&store->keeper_agent);
+        join_archive(store);
+        join_keeper(store);
         return r;
     }
     store->is_started = true;
@@ -327,6 +404,7 @@ void store_close(struct store *store)
         writer_stop_unheard(&store->writer); /* the rings go with us: nobody may be reading */
         agent_join(&store->writer_agent);
         agent_join(&store->keeper_agent);
+        join_archive(store);
     }
     if (store->is_single) {
         store->io->ops->writer_stop(
@@ -342,7 +420,11 @@ void store_close(struct store *store)
         spsc_close(&store->ports[i].submit);
         spsc_close(&store->ports[i].acks);
     }
+    archive_close(store->archive);
+    log_views_close(store->readers.views);
+    recent_close(store->readers.recent);
     dedup_close(store->dedup);
+    park_close(&store->archive_park);
     park_close(&store->writer_park);
     node_lock_give(&store->lock);
     if (store->owns_io) {

@@ -93,7 +93,8 @@ struct store_status {
     _Atomic uint64_t dedup_entries;          /* W */
     _Atomic uint64_t spares;                 /* K: prepared segments waiting */
     _Atomic uint64_t free_bytes;             /* K: of the file system */
-    _Atomic uint64_t log_bytes;              /* K: of segment files */
+    _Atomic uint64_t log_bytes;              /* K and A add what they make and remove: of all files
+                                                in DIR/log; set by archive_start */
     _Atomic uint64_t prepare_errors;         /* K */
     /* What the archive (A) does and may do. */
     _Atomic uint64_t active_segment; /* W: edge W2, release: every segment below it is complete */
@@ -105,9 +106,11 @@ struct store_status {
     _Atomic uint64_t expired_unforwarded; /* A: records, of the above, that a sink had not passed */
     _Atomic uint64_t archive_errors;      /* A */
     _Atomic uint64_t damaged_segments;    /* A: kept raw because of damage */
-    _Atomic uint64_t view_generation;     /* A: release, after a new view is published */
-    struct hist commit_latency;           /* W: submit of a batch to its completion */
-    struct hist batch_records;            /* W: records per batch, in "ns" units of one record */
+    _Atomic uint64_t view_generation;     /* A: edge W5, release, after a new view is published */
+    _Atomic bool
+        is_retention_stuck;     /* A: over retention_bytes, and the oldest segment may not go */
+    struct hist commit_latency; /* W: submit of a batch to its completion */
+    struct hist batch_records;  /* W: records per batch, in "ns" units of one record */
 };
 
 struct recovery_report {

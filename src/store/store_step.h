@@ -16,5 +16,7 @@ int store_open_single(struct store **store, const struct store_options *options,
  * once stopped. */
 int store_step_writer(struct store *store);
 int store_step_keeper(struct store *store);
+/* One step of the archive: 1: did something; 0: nothing to do now. */
+int store_step_archive(struct store *store);
 
 #endif

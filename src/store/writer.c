@@ -53,8 +53,10 @@ int writer_init(struct writer *writer, const struct writer_options *options, str
                               .keeper = options->keeper,
                               .dedup = options->dedup,
                               .park = options->park,
+                              .readers = options->readers,
                               .segment_bytes = options->segment_bytes,
                               .retention_bytes = options->retention_bytes,
+                              .segment_age_ns = options->segment_age_ns,
                               .shard_count = options->shard_count,
                               .next_lsn = options->start.lsn + 1,
                               .keyed_lsn = options->start.keyed_lsn,
@@ -77,6 +79,7 @@ int writer_init(struct writer *writer, const struct writer_options *options, str
     if (r < 0) {
         return r;
     }
+    writer->journal.archive_park = options->archive_park;
     writer->scratch = mem_map(KEYED_SCRATCH_BYTES);
     return writer->scratch == NULL ? err_set(err, -ENOMEM, "open the writer: map its scratch") : 0;
 }
@@ -195,6 +198,17 @@ static void count_durable(struct writer *writer, const struct batch *batch, uint
     writer->needs_mark = true;
 }
 
+/* What readers that keep up will ask for next; marks hold nothing for them. */
+static void keep_recent(const struct writer *writer, const struct batch *batch)
+{
+    if (batch->state != BATCH_WRITTEN || batch->header.record_count == 0) {
+        return;
+    }
+    struct slice payload = {batch->memory + BATCH_HEADER_BYTES, batch->payload_bytes};
+    recent_put(writer->readers->recent, batch->header.first_lsn, batch->header.record_count,
+               batch->memory, payload);
+}
+
 static void wake_shards(struct writer *writer)
 {
     for (unsigned i = 0; i < writer->shard_count; i++) {
@@ -221,8 +235,9 @@ static void publish_acks(struct writer *writer)
 static void writer_publish(struct writer *writer, uint64_t now_ns)
 {
     bool is_any = false;
-    uint64_t durable_lsn =
+    uint64_t durable_before =
         atomic_load_explicit(&writer->status->durable_lsn, memory_order_relaxed); /* relaxed: own */
+    uint64_t durable_lsn = durable_before;
     for (struct batch *batch = journal_oldest(&writer->journal); batch != NULL;
          batch = journal_oldest(&writer->journal)) {
         is_any = true;
@@ -231,6 +246,7 @@ static void writer_publish(struct writer *writer, uint64_t now_ns)
             break;
         }
         count_durable(writer, batch, now_ns);
+        keep_recent(writer, batch);
         if (batch->state == BATCH_WRITTEN) {
             durable_lsn = u64_max(durable_lsn, batch_next_lsn(batch) - 1);
         }
@@ -240,10 +256,13 @@ static void writer_publish(struct writer *writer, uint64_t now_ns)
         return;
     }
     publish_acks(writer);
-    /* W1: who sees this LSN sees the acks and, on disk, the records up to it; pairs with the
-     * readers' acquire loads. */
+    /* W1: who sees this LSN sees the acks and, on disk and in recent, the records up to it; pairs
+     * with the readers' acquire loads. */
     atomic_store_explicit(&writer->status->durable_lsn, durable_lsn, memory_order_release);
     wake_shards(writer);
+    if (durable_lsn != durable_before) {
+        store_readers_tell(writer->readers, STORE_TELL_DURABLE);
+    }
 }
 
 /* ---- draining the rings
@@ -480,9 +499,12 @@ static enum store_state state_now(const struct writer *writer)
     const struct segment *active = &writer->journal.active;
     uint64_t left = active->state == SEGMENT_ACTIVE ? active->file_bytes - active->end : 0;
     bool is_tight = keeper_is_out(writer->keeper) && left < writer->segment_bytes / 4;
-    /* relaxed: the keeper's statistic, seconds old at worst. */
+    /* relaxed: a statistic, seconds old at worst. */
     uint64_t log_bytes = atomic_load_explicit(&writer->status->log_bytes, memory_order_relaxed);
-    bool is_over = writer->retention_bytes != 0 && log_bytes > writer->retention_bytes;
+    /* relaxed: as above. Set only while something older may not be removed: else the archive makes
+     * room, and nobody is sent away. */
+    bool is_stuck = atomic_load_explicit(&writer->status->is_retention_stuck, memory_order_relaxed);
+    bool is_over = writer->retention_bytes != 0 && log_bytes > writer->retention_bytes && is_stuck;
     return is_tight || is_over ? STORE_SHED : STORE_OK;
 }
 
@@ -552,6 +574,19 @@ static void writer_commit(struct writer *writer, uint64_t now_ns)
     } else if (until != COMMIT_WAIT_COMPLETION) {
         commit_policy_on_pause(&writer->policy, input.records);
         writer->pause_until_ns = until;
+    }
+}
+
+/* So that also a log of a few records a day is sealed, compacted and expires in time. */
+static void writer_age(struct writer *writer, uint64_t now_ns)
+{
+    uint64_t since_ns = writer->journal.active_data_at_ns;
+    if (LIKELY(writer->segment_age_ns == 0 || since_ns == 0 ||
+               now_ns - since_ns < writer->segment_age_ns)) {
+        return;
+    }
+    if (journal_roll(&writer->journal) == 0) {
+        writer->needs_mark = true; /* the new segment's first batch completes the old one */
     }
 }
 
@@ -694,6 +729,7 @@ int writer_duty(void *context)
         writer_refuse(writer);
         writer->needs_mark = writer->needs_mark && writer->failed_cause != FAILED_IO;
     } else {
+        writer_age(writer, now_ns);
         writer_drain(writer);
         writer_commit(writer, now_ns);
     }

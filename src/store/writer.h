@@ -18,6 +18,7 @@
 #include "store/journal.h"
 #include "store/keeper.h"
 #include "store/store.h"
+#include "store/store_readers.h"
 
 #include <stdatomic.h>
 
@@ -41,10 +42,12 @@ struct writer {
     struct journal journal;
     struct dedup *dedup;
     struct park *park;
+    const struct store_readers *readers;
     struct commit_policy policy;
     uint64_t batch_bytes;
     uint64_t segment_bytes;
     uint64_t retention_bytes;
+    uint64_t segment_age_ns;
     unsigned shard_count;
     unsigned shard_first; /* round-robin */
     struct writer_shard shards[STORE_SHARDS_MAX];
@@ -76,7 +79,10 @@ struct writer_options {
     uint64_t batch_bytes;
     uint64_t segment_bytes;
     uint64_t retention_bytes;
+    uint64_t segment_age_ns; /* an older active segment with records is left; 0: never */
+    struct park *archive_park;
     uint64_t commit_pause_ns;
+    const struct store_readers *readers; /* gets the durable batches and is told of them */
     struct journal_start start;
 };
 

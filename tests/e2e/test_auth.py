@@ -114,7 +114,7 @@ class Auth(Case):
     def test_unknown_paths_and_methods_are_no_secret(self):
         with self.guarded() as server:
             self.assertEqual(server.get("/nothing").status, 404)
-            self.assertEqual(server.get("/v1/logs").status, 405)
+            self.assertEqual(server.request("PUT", "/v1/logs", b"{}").status, 405)
 
     def test_refused_before_the_body(self):
         with self.guarded() as server, server.connect() as connection:
@@ -297,11 +297,14 @@ class Cors(Case):
                 server.get("/v1/durable?lsn=999&wait=50ms", self.A),
                 server.get("/nothing", self.A),
                 server.get("/v1/logs", self.A),
+                server.get("/v1/logs?limit=0", self.A),
+                server.get("/v1/tail", self.A),
+                server.request("PUT", "/v1/logs", b"{}", self.A),
                 self.too_large(server),
                 server.request("POST", "/v1/logs", b"x", headers={**self.A, "Content-Encoding": "br"}),
             ]
             self.assertEqual([answer.status for answer in answers],
-                             [202, 202, 202, 202, 202, 422, 200, 200, 200, 404, 405, 413, 415])
+                             [202, 202, 202, 202, 202, 422, 200, 200, 200, 404, 200, 422, 426, 405, 413, 415])
             for answer in answers:
                 self.assertEqual(answer.headers.get("access-control-allow-origin"), "*", answer)
                 self.assertIn("X-Sluice-Ack", answer.headers.get("access-control-expose-headers", ""))
@@ -350,7 +353,7 @@ class Cors(Case):
         with self.server("cors.origins=") as server:
             for headers in ({}, self.A, {**self.A, "Access-Control-Request-Method": "POST"}):
                 answer = server.request("OPTIONS", "/v1/logs", headers=headers)
-                self.assertEqual((answer.status, answer.headers.get("allow")), (204, "POST, OPTIONS"))
+                self.assertEqual((answer.status, answer.headers.get("allow")), (204, "GET, HEAD, POST, OPTIONS"))
                 self.assertFalse([name for name in answer.headers if name.startswith("access-control")], answer)
             self.assertEqual(server.request("OPTIONS", "/nothing").status, 404)
             self.assertEqual(server.request("OPTIONS", "*").status, 204)

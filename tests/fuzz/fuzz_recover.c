@@ -1,9 +1,11 @@
 /*
- * fuzz_recover: any bytes as a segment file. store_open must succeed or refuse with a text, never
- * crash or hang; after a start the log must take a record and keep it; the reader and verify must
- * come to an end. The first byte says what is repaired before, so that mutations reach behind the
- * checksums: bit 0 the segment header, bit 1 every batch that begins with its magic, bit 2 opens
- * with on_corruption = refuse.
+ * fuzz_recover: any bytes as a segment file, raw, sealed (longer than a segment) or compacted.
+ * store_open must succeed or refuse with a text, never crash or hang; after a start the log must
+ * take a record and keep it; the reader and verify must come to an end. The first byte says what is
+ * repaired before, so that mutations reach behind the checksums: bit 0 the segment header, bit 1
+ * every batch that begins with its magic (compacted: the index's checksums of the frames), bit 2
+ * opens with on_corruption = refuse, bit 3 it is a compacted file, bit 4 the footer, bit 5 it is
+ * segment 3 and there is neither 1 nor 2, bit 6 a raw segment without batches is its twin.
  */
 #include <string.h>
 
@@ -12,24 +14,84 @@
 #include "sim_disk.h"
 #include "store/format.h"
 #include "store/reader.h"
+#include "store/sealed.h"
+#include "store/segment.h"
 #include "store/store_step.h"
 
-#define FILE_BYTES   KIB(64)
-#define EVENTS_MAX   100000
-#define SEGMENT_NAME "log/0000000000000001.seg"
+#define FILE_BYTES     KIB(64)
+#define FILE_BYTES_MAX (2 * FILE_BYTES)
+#define EVENTS_MAX     100000
 
 enum {
     REPAIR_SEGMENT = 1u << 0,
     REPAIR_BATCHES = 1u << 1,
     OPEN_REFUSE = 1u << 2,
+    FORM_COMPACTED = 1u << 3,
+    REPAIR_FOOTER = 1u << 4,
+    ID_THREE = 1u << 5,
+    HAS_TWIN = 1u << 6,
 };
+
+static uint64_t segment_id; /* of this input */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-static void repair_segment(uint8_t *file)
+static void repair_segment(uint8_t *file, bool is_compacted)
 {
-    struct segment_header header = {.segment_id = 1, .salt = 1, .file_bytes = FILE_BYTES};
-    segment_header_encode(file, &header);
+    struct segment_header header = {.segment_id = segment_id, .salt = 1, .file_bytes = FILE_BYTES};
+    if (is_compacted) {
+        compacted_header_encode(file, &header);
+    } else {
+        segment_header_encode(file, &header);
+    }
+}
+
+static uint64_t read_u64(const uint8_t *from)
+{
+    uint64_t value = 0;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static void write_crc(uint8_t *to, const uint8_t *from, uint64_t bytes)
+{
+    uint32_t crc = crc32c(0, from, (size_t)bytes);
+    memcpy(to, &crc, sizeof crc);
+}
+
+/* Each frame that lies in the file gets its checksum. */
+static void repair_frames(uint8_t *file, uint64_t file_bytes, uint8_t *index, uint64_t index_bytes)
+{
+    for (uint64_t at = 0; at + INDEX_ENTRY_BYTES <= index_bytes; at += INDEX_ENTRY_BYTES) {
+        uint64_t offset = read_u64(index + at);
+        uint64_t bytes = read_u64(index + at + 8);
+        if (offset < file_bytes && bytes <= file_bytes - offset) {
+            write_crc(index + at + 88, file + offset, bytes);
+        }
+    }
+}
+
+/* The last block, when it begins like a footer, becomes that of this file; what it says of the
+ * segment stays wild. */
+static void repair_footer(uint8_t *file, uint64_t file_bytes, uint8_t repairs)
+{
+    uint64_t one = 1;
+    uint8_t *footer = file + file_bytes - STORE_BLOCK_BYTES;
+    if (file_bytes < 2 * STORE_BLOCK_BYTES || memcmp(footer, "SLUICEND", 8) != 0) {
+        return;
+    }
+    memcpy(footer + 16, &segment_id, sizeof segment_id);
+    memcpy(footer + 24, &one, sizeof one);
+    memset(footer + 32, 0, 16);
+    uint64_t offset = read_u64(footer + 168);
+    uint64_t bytes = read_u64(footer + 176);
+    if (offset < file_bytes && bytes <= file_bytes - offset) {
+        if ((repairs & FORM_COMPACTED) != 0 && (repairs & REPAIR_BATCHES) != 0) {
+            repair_frames(file, file_bytes, file + offset, bytes);
+        }
+        write_crc(footer + 188, file + offset, bytes);
+    }
+    write_crc(footer + 252, footer, 252);
 }
 
 /* Gives each block that begins like a batch the right segment, salt and checksums; the rest of its
@@ -42,7 +104,7 @@ static void repair_batches(uint8_t *file)
         if (memcmp(header, "SLUICBAT", 8) != 0) {
             continue;
         }
-        memcpy(header + 16, &one, sizeof one);
+        memcpy(header + 16, &segment_id, sizeof segment_id);
         memcpy(header + 24, &one, sizeof one);
         uint32_t payload_bytes = 0;
         memcpy(&payload_bytes, header + 60, sizeof payload_bytes);
@@ -55,22 +117,51 @@ static void repair_batches(uint8_t *file)
     }
 }
 
-static void put_file(struct file_io *io, const uint8_t *data, size_t bytes, uint8_t repairs)
+static void write_file(struct file_io *io, const char *name, const uint8_t *data, uint64_t bytes)
 {
     struct file file;
-    uint8_t *memory = mem_alloc(FILE_BYTES);
-    memcpy(memory, data, bytes < FILE_BYTES ? bytes : FILE_BYTES);
-    if ((repairs & REPAIR_SEGMENT) != 0) {
-        repair_segment(memory);
-    }
-    if ((repairs & REPAIR_BATCHES) != 0) {
-        repair_batches(memory);
-    }
-    ASSERT(io->ops->make_dir(io, "log") == 0);
-    ASSERT(io->ops->open(io, SEGMENT_NAME, FILE_OPEN_CREATE, &file) == 0);
-    ASSERT(io->ops->write(io, file, memory, FILE_BYTES, 0, false) == 0);
+    ASSERT(io->ops->open(io, name, FILE_OPEN_CREATE, &file) == 0);
+    ASSERT(io->ops->write(io, file, data, bytes, 0, false) == 0);
     ASSERT(io->ops->sync(io, file) == 0);
     io->ops->close(io, file);
+}
+
+/* A raw file is as long as a segment at least; what is longer ends with its last block. */
+static void put_file(struct file_io *io, const uint8_t *data, size_t bytes, uint8_t repairs)
+{
+    char name[SEGMENT_NAME_BYTES];
+    bool is_compacted = (repairs & FORM_COMPACTED) != 0;
+    uint64_t taken = u64_min(bytes, FILE_BYTES_MAX);
+    uint64_t file_bytes =
+        u64_max((taken + STORE_BLOCK_BYTES - 1) / STORE_BLOCK_BYTES * STORE_BLOCK_BYTES,
+                is_compacted ? STORE_BLOCK_BYTES : FILE_BYTES);
+    uint8_t *memory = mem_alloc(FILE_BYTES_MAX);
+    segment_id = (repairs & ID_THREE) != 0 ? 3 : 1;
+    ASSERT(io->ops->make_dir(io, "log") == 0);
+    if ((repairs & HAS_TWIN) != 0 && is_compacted) {
+        repair_segment(memory, false);
+        segment_name(name, segment_id);
+        write_file(io, name, memory, FILE_BYTES);
+        memset(memory, 0, STORE_BLOCK_BYTES);
+    }
+    if (taken != 0) {
+        memcpy(memory, data, (size_t)taken);
+    }
+    if ((repairs & REPAIR_SEGMENT) != 0) {
+        repair_segment(memory, is_compacted);
+    }
+    if ((repairs & REPAIR_BATCHES) != 0 && !is_compacted) {
+        repair_batches(memory);
+    }
+    if ((repairs & REPAIR_FOOTER) != 0) {
+        repair_footer(memory, file_bytes, repairs);
+    }
+    if (is_compacted) {
+        compacted_name(name, segment_id);
+    } else {
+        segment_name(name, segment_id);
+    }
+    write_file(io, name, memory, file_bytes);
     mem_free(memory);
 }
 

@@ -158,23 +158,39 @@ static void weak_fence(struct state *s, int t)
     s->now[t].clock[t]++;
 }
 
+static bool is_update_kind(enum explore_kind kind)
+{
+    return kind == OP_EXCHANGE || kind == OP_UPDATE || kind == OP_ADD || kind == OP_COMPARE;
+}
+
+/* What a read-modify-write leaves where it found value. */
+static uint8_t updated_value(const struct explore_op *op, uint8_t value)
+{
+    if (op->kind == OP_EXCHANGE) {
+        return op->value;
+    }
+    if (op->kind == OP_ADD) {
+        return (uint8_t)(value + op->value);
+    }
+    return op->kind == OP_COMPARE && value == op->expected ? op->value : value;
+}
+
 /* choice picks the store read, or the place written. Returns false when there is no such choice. */
 static bool weak_word(struct state *s, int t, const struct explore_op *op, int choice,
                       uint8_t *result)
 {
     int index = s->now[t].at[op->at] + choice;
-    if (op->kind == OP_LOAD) {
-        if (index >= s->message_count[op->at]) {
-            return false;
-        }
-        *result = s->messages[op->at][index].value;
-        weak_read(s, t, op->at, (uint8_t)index, op->order);
-        return true;
-    }
     if (index >= s->message_count[op->at]) {
         return false;
     }
-    bool is_update = op->kind != OP_STORE;
+    bool is_failed_compare =
+        op->kind == OP_COMPARE && s->messages[op->at][index].value != op->expected;
+    if (op->kind == OP_LOAD || is_failed_compare) {
+        *result = s->messages[op->at][index].value;
+        weak_read(s, t, op->at, (uint8_t)index, is_failed_compare ? RELAXED : op->order);
+        return true;
+    }
+    bool is_update = is_update_kind(op->kind);
     const struct view chain = s->messages[op->at][index].view;
     bool is_next_update =
         index + 1 < s->message_count[op->at] && s->messages[op->at][index + 1].is_update;
@@ -187,7 +203,7 @@ static bool weak_word(struct state *s, int t, const struct explore_op *op, int c
         weak_read(s, t, op->at, (uint8_t)index, op->order);
     }
     weak_write(s, t, op->at, (uint8_t)(index + 1), op->order,
-               op->kind == OP_UPDATE ? *result : op->value, is_update ? &chain : NULL);
+               is_update ? updated_value(op, *result) : op->value, is_update ? &chain : NULL);
     return true;
 }
 
@@ -267,13 +283,13 @@ static bool tso_op(struct state *s, int t, const struct explore_op *op, uint8_t 
         return tso_push(s, t, is_data, op->at, op->value);
     case OP_EXCHANGE:
     case OP_UPDATE:
+    case OP_ADD:
+    case OP_COMPARE:
         if (s->buffer_count[t] != 0) {
             return false;
         }
         *result = s->memory[op->at];
-        if (op->kind == OP_EXCHANGE) {
-            s->memory[op->at] = op->value;
-        }
+        s->memory[op->at] = updated_value(op, *result);
         return true;
     case OP_FENCE:
         return s->buffer_count[t] == 0;
@@ -310,8 +326,7 @@ static enum outcome kernel_op(struct state *s, const struct explore_op *op)
 static enum outcome machine_step(struct state *s, int t, const struct explore_op *op, int choice,
                                  uint8_t *result)
 {
-    bool is_word = op->kind == OP_LOAD || op->kind == OP_STORE || op->kind == OP_EXCHANGE ||
-                   op->kind == OP_UPDATE;
+    bool is_word = op->kind == OP_LOAD || op->kind == OP_STORE || is_update_kind(op->kind);
     bool is_data = op->kind == OP_DATA_READ || op->kind == OP_DATA_WRITE;
     *result = 0;
     if (op->kind == OP_DONE || (choice > 0 && (program->machine == EXPLORE_TSO || !is_word))) {

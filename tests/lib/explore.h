@@ -51,8 +51,10 @@ enum explore_kind {
     OP_LOAD,
     OP_STORE,
     OP_EXCHANGE,
-    OP_UPDATE, /* a read-modify-write that keeps the value */
-    OP_FENCE,  /* seq_cst */
+    OP_UPDATE,  /* a read-modify-write that keeps the value */
+    OP_ADD,     /* adds value, modulo 256 */
+    OP_COMPARE, /* stores value where it finds expected, else only loads, relaxed */
+    OP_FENCE,   /* seq_cst */
     OP_DATA_WRITE,
     OP_DATA_READ,
     OP_SIGNAL, /* the one eventfd: write, */
@@ -67,6 +69,7 @@ struct explore_op {
     uint8_t value;
     uint8_t
         accept_min; /* OP_LOAD: the step waits for at least this value; UINT8_MAX is not a value */
+    uint8_t expected; /* OP_COMPARE */
 };
 
 struct explore_program {

@@ -13,9 +13,13 @@
  *  - keyed: a key is in the log at most once; a repeat is answered with the first answer;
  *  - answers: exactly one for each request, unless the power went;
  *  - start: always succeeds; verify finds no fault; damage of durable bytes is reported and costs
- *    one batch only.
+ *    one batch only;
+ *  - archive: whatever was sealed and compacted reads the same; what has expired went from the old
+ *    end, by whole requests, only where there is a retention, and does not come back; once nothing
+ *    fails any more it gets all its work done, and log_bytes is what the files take.
  *
- * sim_store --seeds N [--first S] [--verbose] [--break writes|sync|dir]
+ * sim_store --seeds N [--first S] [--verbose] [--break writes|sync|dir] [--raw] [--keep]
+ * --raw: without compaction; --keep: without retention.
  * --break makes the disk lie: then seeds must fail, or the oracle is blind (exit 1 is what one
  * wants to see there).
  */
@@ -31,6 +35,7 @@
 #include "core/logline.h"
 #include "core/mem.h"
 #include "sim_disk.h"
+#include "store/log_view.h"
 #include "store/log_walk.h"
 #include "store/reader.h"
 #include "store/store_step.h"
@@ -56,6 +61,7 @@ enum request_state {
     REQUEST_GONE,      /* a start did not find it: it never comes back */
     REQUEST_DUPLICATE, /* answered by the processed set; nothing stored */
     REQUEST_DAMAGED,   /* was in the batch that the test damaged */
+    REQUEST_EXPIRED,   /* was stored, and its segment is gone: it never comes back */
 };
 
 /* What is kept of an ack_outcome. */
@@ -108,7 +114,10 @@ struct sim {
     uint64_t receipt_lsn[RECEIPT_KEYS]; /* where the present reading found the key; 0: nowhere */
     uint32_t receipt_request[RECEIPT_KEYS];
     uint64_t dedup_lsn[DEDUP_KEYS];
+    uint64_t log_first_lsn; /* what is below has expired */
+    uint64_t log_last_lsn;  /* as the store said last */
     bool is_damaged;
+    bool is_damage_sealed; /* in a segment that a start does not walk */
     uint64_t damaged_first_lsn;
     uint64_t damaged_last_lsn;
     uint64_t step;
@@ -121,6 +130,8 @@ struct sim {
 static struct {
     uint64_t seed;
     bool is_verbose;
+    bool is_raw;
+    bool is_keeping;
     enum sim_break broken;
     jmp_buf on_failure;
     struct park parks[SHARDS_MAX];
@@ -129,6 +140,9 @@ static struct {
     uint64_t crashes;
     uint64_t refused;
     uint64_t duplicates;
+    uint64_t sealed;
+    uint64_t compacted;
+    uint64_t expired;
 } run;
 
 static void print_seed_command(FILE *to)
@@ -524,6 +538,16 @@ static bool in_damage(const struct sim *sim, uint64_t lsn)
     return sim->is_damaged && lsn >= sim->damaged_first_lsn && lsn <= sim->damaged_last_lsn;
 }
 
+static bool may_expire(const struct sim *sim)
+{
+    return sim->options.retention_bytes != 0 || sim->options.retention_age_ns != 0;
+}
+
+static bool has_expired(const struct sim *sim, uint64_t lsn)
+{
+    return lsn < sim->log_first_lsn;
+}
+
 /* Reads everything. In a damaged log one gap is allowed, exactly where the damage was done. */
 static void read_log(struct sim *sim)
 {
@@ -534,6 +558,7 @@ static void read_log(struct sim *sim)
     uint32_t previous = NONE;
     uint32_t newest[SHARDS_MAX] = {0};
     unsigned gaps = 0;
+    bool is_first = true;
     for (;;) {
         struct reader_record found;
         int result = reader_next(reader, &found, &err);
@@ -548,6 +573,15 @@ static void read_log(struct sim *sim)
             continue;
         }
         CHECK(result == 1, "reader behind LSN %llu: %s", (unsigned long long)lsn - 1, err.text);
+        if (is_first && may_expire(sim)) {
+            lsn = found.lsn;
+        }
+        if (is_first) {
+            CHECK(lsn >= sim->log_first_lsn, "the log begins at LSN %llu, it was %llu before",
+                  (unsigned long long)lsn, (unsigned long long)sim->log_first_lsn);
+            sim->log_first_lsn = lsn;
+        }
+        is_first = false;
         CHECK(found.lsn == lsn, "LSN %llu where %llu belongs", (unsigned long long)found.lsn,
               (unsigned long long)lsn);
         uint32_t number = check_record(sim, &found, previous);
@@ -557,6 +591,9 @@ static void read_log(struct sim *sim)
         newest[shard] = number + 1;
         previous = number;
         lsn++;
+    }
+    if (is_first && may_expire(sim)) {
+        sim->log_first_lsn = sim->log_last_lsn + 1; /* nothing is left but the place */
     }
     CHECK(!sim->is_damaged || gaps == 1, "damage from LSN %llu on was not noticed",
           (unsigned long long)sim->damaged_first_lsn);
@@ -572,6 +609,9 @@ static bool missing_is_explained(const struct sim *sim, const struct request *re
         bool is_there = (request->found_mask >> i & 1u) != 0;
         if (key != NONE && sim->dedup_lsn[key] == 0 && sim->is_damaged) {
             continue; /* the record that has the key was in the damaged batch */
+        }
+        if (key != NONE && sim->log_first_lsn > 1) {
+            continue; /* it may have expired, and the key may have been used again since */
         }
         if (!is_there && (key == NONE || sim->dedup_lsn[key] == 0 ||
                           sim->dedup_lsn[key] >= request->found_lsn + request->found_count)) {
@@ -613,6 +653,9 @@ static void check_duplicate(struct sim *sim, const struct request *request, uint
     if (lsn == 0 && sim->is_damaged) {
         return;
     }
+    if (has_expired(sim, outcome->first_lsn)) {
+        return; /* what it repeated is gone, and a later one may have the key now */
+    }
     CHECK(lsn != 0, "request %u was answered as a repeat of key %u, which is nowhere", number,
           request->receipt_key);
     const struct request *first = &sim->requests[sim->receipt_request[request->receipt_key]];
@@ -630,6 +673,16 @@ static void check_duplicate(struct sim *sim, const struct request *request, uint
     }
 }
 
+/* Requests expire whole, because segments do. */
+static void check_expired(struct sim *sim, struct request *request, uint32_t number)
+{
+    CHECK(request->found_count == 0, "request %u has expired and is back at LSN %llu", number,
+          (unsigned long long)request->found_lsn);
+    CHECK(has_expired(sim, request->first_lsn + request->stored_count - 1),
+          "request %u has expired in part", number);
+    request->state = REQUEST_EXPIRED;
+}
+
 /* After a start: who must be there, who may, who must not; and what is decided by it. */
 static void check_request(struct sim *sim, struct request *request, uint32_t number)
 {
@@ -643,6 +696,10 @@ static void check_request(struct sim *sim, struct request *request, uint32_t num
         if (in_damage(sim, request->first_lsn) ||
             in_damage(sim, request->first_lsn + request->stored_count - 1)) {
             request->state = REQUEST_DAMAGED;
+            return;
+        }
+        if (has_expired(sim, request->first_lsn)) {
+            check_expired(sim, request, number);
             return;
         }
         CHECK(request->found_count == request->stored_count,
@@ -665,6 +722,10 @@ static void check_request(struct sim *sim, struct request *request, uint32_t num
             request->state = REQUEST_DAMAGED;
             return;
         }
+        if (has_expired(sim, request->first_lsn)) {
+            check_expired(sim, request, number);
+            return;
+        }
         CHECK(request->found_count == request->stored_count && lsn == request->first_lsn,
               "request %u was found at LSN %llu by an earlier start and is at %llu now", number,
               (unsigned long long)request->first_lsn, lsn);
@@ -675,6 +736,9 @@ static void check_request(struct sim *sim, struct request *request, uint32_t num
         return;
     case REQUEST_DUPLICATE:
         check_duplicate(sim, request, number);
+        return;
+    case REQUEST_EXPIRED:
+        check_expired(sim, request, number);
         return;
     case REQUEST_DAMAGED:
         return;
@@ -740,6 +804,7 @@ static void sim_open(struct sim *sim)
         sim->shards[i].port = store_port(sim->store, i);
         sim->shards[i].port->shard_park = &run.parks[i];
     }
+    sim->log_last_lsn = sim->report.last_lsn;
     sim->reopens++;
     sim->had_fault = false;
     trace(sim, "open: last LSN %llu, %llu torn, %llu corrupt %s",
@@ -755,6 +820,12 @@ static void sim_open(struct sim *sim)
 static void sim_close(struct sim *sim)
 {
     step_acks(sim); /* what the writer has published was promised, even if the shard was slow */
+    const struct store_status *status = store_status(sim->store);
+    uint64_t durable_lsn = atomic_load_explicit(&status->durable_lsn, memory_order_relaxed);
+    sim->log_last_lsn = u64_max(sim->log_last_lsn, durable_lsn);
+    run.sealed += atomic_load_explicit(&status->sealed, memory_order_relaxed);
+    run.compacted += atomic_load_explicit(&status->compacted, memory_order_relaxed);
+    run.expired += atomic_load_explicit(&status->expired_segments, memory_order_relaxed);
     store_close(sim->store);
     sim->store = NULL;
     for (uint32_t i = 0; i < sim->request_count; i++) {
@@ -778,6 +849,97 @@ static void reopen_after_crash(struct sim *sim)
     sim_open(sim);
 }
 
+static void step_archive(struct sim *sim, unsigned count)
+{
+    for (unsigned i = 0; i < count && !sim_disk_is_dead(sim->disk); i++) {
+        (void)store_step_archive(sim->store);
+    }
+}
+
+struct log_files {
+    struct sim *sim;
+    char names[256][64];
+    unsigned count;
+};
+
+static void files_on_name(void *context, const char *name)
+{
+    struct log_files *files = context;
+    struct sim *sim = files->sim;
+    CHECK(files->count < 256, "too many files");
+    (void)snprintf(files->names[files->count++], 64, "log/%.40s", name);
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t length = strlen(name);
+    return length >= strlen(end) && strcmp(name + length - strlen(end), end) == 0;
+}
+
+/* What status says is what the directory has, and nothing is left over. */
+static void check_files(struct sim *sim)
+{
+    static struct log_files files;
+    files = (struct log_files){.sim = sim};
+    struct file_io *io = sim_disk_io(sim->disk);
+    CHECK(io->ops->list(io, "log", files_on_name, &files) == 0, "list");
+    uint64_t total = 0;
+    for (unsigned i = 0; i < files.count; i++) {
+        struct file file;
+        CHECK(io->ops->open(io, files.names[i], FILE_OPEN_READ_ONLY, &file) == 0, "open");
+        bool is_log = ends_with(files.names[i], ".seg") || ends_with(files.names[i], ".slc");
+        total += is_log ? (uint64_t)io->ops->size(io, file) : 0;
+        io->ops->close(io, file);
+        CHECK(!ends_with(files.names[i], ".slt"), "%s is left over", files.names[i]);
+    }
+    uint64_t log_bytes =
+        atomic_load_explicit(&store_status(sim->store)->log_bytes, memory_order_relaxed);
+    CHECK(log_bytes == total, "log_bytes is %llu, the files take %llu",
+          (unsigned long long)log_bytes, (unsigned long long)total);
+}
+
+static void check_view(struct sim *sim)
+{
+    struct log_view *view = log_view_take(store_views(sim->store));
+    for (size_t i = 0; i + 1 < view->count; i++) {
+        const struct view_segment *segment = view->segments[i];
+        const struct view_segment *next = view->segments[i + 1];
+        bool is_raw =
+            segment->state == VIEW_SEALED && (segment->footer.flags & SEALED_DAMAGED) != 0;
+        enum view_state wanted = sim->options.compacts && !is_raw ? VIEW_COMPACTED : VIEW_SEALED;
+        if (sim->had_any_fault && segment->state == VIEW_ACTIVE && next->state == VIEW_ACTIVE) {
+            continue; /* nothing durable stands behind it: it was left after a failure */
+        }
+        CHECK(segment->state == wanted, "segment %llu is in state %d, %d would be right",
+              (unsigned long long)segment->id, (int)segment->state, (int)wanted);
+        CHECK(sim->is_damaged || next->footer.first_lsn == segment->footer.last_lsn + 1,
+              "segment %llu ends at LSN %llu, the next one begins at %llu",
+              (unsigned long long)segment->id, (unsigned long long)segment->footer.last_lsn,
+              (unsigned long long)next->footer.first_lsn);
+    }
+    const struct store_status *status = store_status(sim->store);
+    uint64_t log_bytes = atomic_load_explicit(&status->log_bytes, memory_order_relaxed);
+    uint64_t limit = sim->options.retention_bytes;
+    CHECK(limit == 0 || log_bytes <= limit || view->count <= 1,
+          "%llu bytes in %zu segments after retention of %llu", (unsigned long long)log_bytes,
+          view->count, (unsigned long long)limit);
+    log_view_give(store_views(sim->store), view);
+}
+
+/* Nothing fails any more: all that can be done gets done. */
+static void settle_archive(struct sim *sim)
+{
+    unsigned idle = 0;
+    for (unsigned i = 0; i < SETTLE_STEPS_MAX && idle < 3; i++) {
+        bool is_done = store_step_archive(sim->store) != 0;
+        idle = is_done ? 0 : idle + 1;
+        sim_disk_advance(sim->disk, is_done ? 0 : 2 * NS_S);
+    }
+    CHECK(idle == 3, "the archive does not come to rest");
+    check_view(sim);
+    check_files(sim);
+}
+
 /* Faults end, room comes back; then everything must be answered. */
 static void settle(struct sim *sim)
 {
@@ -792,10 +954,14 @@ static void settle(struct sim *sim)
         (void)store_step_keeper(sim->store);
         result = store_step_writer(sim->store);
         step_acks(sim);
+        step_archive(sim, below(sim, 3));
     }
     CHECK(result == 1, "the writer does not stop (result %d)", result);
     for (uint32_t i = 0; i < sim->request_count; i++) {
         CHECK(sim->requests[i].state != REQUEST_WAITING, "request %u was never answered", i);
+    }
+    if (chance(sim, 300)) {
+        settle_archive(sim);
     }
 }
 
@@ -857,8 +1023,11 @@ static void step_any(struct sim *sim)
         CHECK(store_step_writer(sim->store) == 0, "the writer stopped by itself");
     } else if (dice < 860) {
         CHECK(store_step_keeper(sim->store) == 0, "the keeper stopped by itself");
-    } else if (dice < 930) {
+    } else if (dice < 900) {
         step_acks(sim);
+    } else if (dice < 930) {
+        /* In bursts: else it would never get far between two crashes. */
+        step_archive(sim, 1 + below(sim, 40));
     } else if (dice < 965) {
         sim_disk_advance(sim->disk, below(sim, 4) == 0 ? NS_S : below(sim, 60 * NS_MS));
     } else if (dice < 972) {
@@ -900,7 +1069,8 @@ static uint64_t target_pick(struct sim *sim, uint64_t limit_lsn, struct target *
         const struct batch_header *header = &batch.header;
         durable_lsn = header->durable_lsn;
         bool is_spared = batch.offset == STORE_BLOCK_BYTES && header->segment_id != 1;
-        bool is_target = header->record_count != 0 && header->first_lsn <= limit_lsn && !is_spared;
+        bool is_target = header->record_count != 0 && header->first_lsn <= limit_lsn &&
+                         !is_spared && ends_with(batch.name, ".seg");
         /* Each with the same chance: the n-th replaces the choice with 1/n. */
         if (is_target && below(sim, ++seen) == 0) {
             (void)snprintf(target->name, sizeof target->name, "%s", batch.name);
@@ -912,6 +1082,16 @@ static uint64_t target_pick(struct sim *sim, uint64_t limit_lsn, struct target *
     }
     log_walk_close(walk);
     return durable_lsn;
+}
+
+static bool is_sealed_file(struct sim *sim, const char *name)
+{
+    struct file_io *io = sim_disk_io(sim->disk);
+    struct file file;
+    CHECK(io->ops->open(io, name, FILE_OPEN_READ_ONLY, &file) == 0, "open %s", name);
+    int64_t bytes = io->ops->size(io, file);
+    io->ops->close(io, file);
+    return bytes > (int64_t)sim->options.segment_bytes;
 }
 
 /* Damages one batch of a log that was closed in order. Without a closing mark (the disk was full)
@@ -929,6 +1109,7 @@ static void damage_any(struct sim *sim)
     CHECK(sim_disk_corrupt(sim->disk, target.name, target.offset + at, 1) == 0, "no file %s",
           target.name);
     sim->is_damaged = true;
+    sim->is_damage_sealed = is_sealed_file(sim, target.name);
     sim->damaged_first_lsn = target.first_lsn;
     sim->damaged_last_lsn = target.last_lsn;
     trace(sim, "damage %s at %llu+%llu: LSN %llu to %llu", target.name,
@@ -940,10 +1121,13 @@ static void finish_with_damage(struct sim *sim)
 {
     settle(sim);
     sim_close(sim);
+    /* What a failed write left is decided now: a witness that a later power cut takes back is none. */
+    sim_disk_crash(sim->disk);
+    sim_disk_restart(sim->disk);
     damage_any(sim);
     sim_open(sim);
-    if (!sim->is_damaged) {
-        return;
+    if (!sim->is_damaged || sim->is_damage_sealed) {
+        return; /* a start believes footers; reading and verify have found it (check_log) */
     }
     /* Between the damaged batch and the next good one may lie a mark whose write had failed. */
     CHECK(sim->report.corrupt_batches == 1 ||
@@ -954,6 +1138,14 @@ static void finish_with_damage(struct sim *sim)
           "the start reports %llu lost records", (unsigned long long)sim->report.corrupt_lsn_count);
     /* The keys of the lost batch are forgotten with it, so no more keyed requests; plain life goes
      * on. */
+}
+
+static void sim_keys(void *context, const struct record *record, record_on_key on_key, void *to)
+{
+    (void)context;
+    if (record->payload.bytes >= 2) {
+        on_key(to, INDEX_SERVICE, (struct slice){record->payload.data, 2});
+    }
 }
 
 static void sim_init(struct sim *sim)
@@ -982,7 +1174,19 @@ static void sim_init(struct sim *sim)
         .spare_segments = 1 + below(sim, 2),
         .shard_count = sim->shard_count,
         .writer_cpu = -1,
+        .compacts = !run.is_raw && below(sim, 4) != 0,
+        .compact_level = 1,
+        .compact_rate = below(sim, 2) * MIB(64),
+        .segment_age_ns = below(sim, 3) == 0 ? 1 + below(sim, 1000 * NS_MS) : 0,
+        .record_keys = sim_keys,
     };
+    if (below(sim, 2) == 0 && !run.is_keeping) {
+        sim->options.retention_bytes = sim->options.segment_bytes * (2 + below(sim, 8));
+    }
+    if (below(sim, 4) == 0 && !run.is_keeping) {
+        sim->options.retention_age_ns = below(sim, 20 * NS_S);
+    }
+    sim->log_first_lsn = 1;
 }
 
 static void sim_life(struct sim *sim)
@@ -992,7 +1196,7 @@ static void sim_life(struct sim *sim)
     for (sim->step = 1; sim->step <= steps; sim->step++) {
         step_any(sim);
     }
-    if (below(sim, 4) == 0) {
+    if (below(sim, 4) == 0 && !may_expire(sim)) {
         finish_with_damage(sim);
     } else {
         reopen_in_order(sim);
@@ -1047,11 +1251,15 @@ int main(int argc, char **argv)
             seeds = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--first") == 0 && i + 1 < argc) {
             first = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--raw") == 0) {
+            run.is_raw = true;
+        } else if (strcmp(argv[i], "--keep") == 0) {
+            run.is_keeping = true;
         } else if (strcmp(argv[i], "--break") == 0 && i + 1 < argc) {
             run.broken = parse_break(argv[++i]);
         } else {
-            (void)fprintf(
-                stderr, "sim_store --seeds N [--first S] [--verbose] [--break writes|sync|dir]\n");
+            (void)fprintf(stderr, "sim_store --seeds N [--first S] [--verbose] [--break "
+                                  "writes|sync|dir] [--raw] [--keep]\n");
             return 2;
         }
     }
@@ -1076,12 +1284,13 @@ int main(int argc, char **argv)
     (void)clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds =
         (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
-    (void)printf("%llu seeds, %llu failed, %.0f per second; %llu acknowledged, %llu refused, %llu "
-                 "repeats, %llu starts, %llu "
-                 "power cuts\n",
-                 (unsigned long long)seeds, (unsigned long long)failed, (double)seeds / seconds,
-                 (unsigned long long)run.acked, (unsigned long long)run.refused,
-                 (unsigned long long)run.duplicates, (unsigned long long)run.reopens,
-                 (unsigned long long)run.crashes);
+    (void)printf(
+        "%llu seeds, %llu failed, %.0f per second; %llu acknowledged, %llu refused, %llu "
+        "repeats, %llu starts, %llu power cuts; %llu sealed, %llu compacted, %llu expired\n",
+        (unsigned long long)seeds, (unsigned long long)failed, (double)seeds / seconds,
+        (unsigned long long)run.acked, (unsigned long long)run.refused,
+        (unsigned long long)run.duplicates, (unsigned long long)run.reopens,
+        (unsigned long long)run.crashes, (unsigned long long)run.sealed,
+        (unsigned long long)run.compacted, (unsigned long long)run.expired);
     return failed == 0 ? 0 : 1;
 }

@@ -67,6 +67,27 @@ static void memory_is_zeroed_and_nothing_is_not_null(void **state)
     mem_free(NULL);
 }
 
+static void expect_aligned(size_t count, size_t bytes_each)
+{
+    uint8_t *p = mem_alloc_array(count, bytes_each);
+    assert_int_equal((uintptr_t)p % (2 * CACHE_LINE_BYTES), 0);
+    assert_int_equal(p[0], 0);
+    assert_int_equal(p[count * bytes_each - 1], 0);
+    mem_free(p);
+}
+
+static void structs_with_lines_of_their_own_are_aligned_in_arrays_of_any_size(void **state)
+{
+    (void)state;
+    for (size_t bytes_each = 2 * CACHE_LINE_BYTES; bytes_each <= 8192; bytes_each *= 2) {
+        for (size_t count = 1; count * bytes_each <= MIB(4); count *= 3) {
+            if (count > 1 || bytes_each < MIB(1)) {
+                expect_aligned(count, bytes_each);
+            }
+        }
+    }
+}
+
 static void overflow(void)
 {
     mem_free(mem_alloc_array(SIZE_MAX / 2, 3));
@@ -170,6 +191,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_zeroed_and_nothing_is_not_null),
+        cmocka_unit_test(structs_with_lines_of_their_own_are_aligned_in_arrays_of_any_size),
         cmocka_unit_test(product_that_wraps_ends_the_process_with_1),
         cmocka_unit_test(released_pages_read_as_zeroes),
         cmocka_unit_test(latched_agent_that_allocates_aborts),

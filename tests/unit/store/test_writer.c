@@ -276,7 +276,8 @@ static void answer_that_needs_no_write_is_given_at_once(void **state)
     fx_end(&fx);
 }
 
-static void log_beyond_its_limit_sheds_and_still_stores(void **state)
+/* What really sheds, because a sink waits for the oldest, is in test_archive.c. */
+static void log_beyond_its_limit_that_holds_nothing_old_does_not_shed(void **state)
 {
     (void)state;
     struct fixture fx;
@@ -285,11 +286,12 @@ static void log_beyond_its_limit_sheds_and_still_stores(void **state)
     fx.options.retention_bytes = KIB(100); /* one segment is more */
     fx_open(&fx);
     fx_step(&fx, 5);
-    assert_int_equal(fx_state(&fx), STORE_SHED);
-    fx_put(&fx, 0, 2); /* was in the ring before the shard saw it */
+    (void)store_step_archive(fx.store);
+    fx_step(&fx, 5);
+    assert_int_equal(fx_state(&fx), STORE_OK);
+    fx_put(&fx, 0, 2);
     fx_step(&fx, 10);
     assert_int_equal(fx_durable_lsn(&fx), 2);
-    assert_int_equal(fx.failed_acks, 0);
     fx_end(&fx);
 }
 
@@ -412,7 +414,7 @@ int main(void)
         cmocka_unit_test(keys_of_a_failed_request_are_forgotten),
         cmocka_unit_test(stop_without_a_segment_waits_for_the_keeper_asleep),
         cmocka_unit_test(answer_that_needs_no_write_is_given_at_once),
-        cmocka_unit_test(log_beyond_its_limit_sheds_and_still_stores),
+        cmocka_unit_test(log_beyond_its_limit_that_holds_nothing_old_does_not_shed),
         cmocka_unit_test(request_larger_than_a_segment_is_refused_in_its_place),
         cmocka_unit_test(shard_that_reads_no_acks_delays_only_itself),
         cmocka_unit_test(refusing_a_shard_that_reads_no_acks_sleeps),

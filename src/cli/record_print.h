@@ -1,0 +1,31 @@
+/*
+ * record_print: a record on standard output: as the JSON line of `sluice dump`, as a line for people, or as
+ * CSV (RFC 4180). One owner; fails by ferror(out).
+ */
+#ifndef CLI_RECORD_PRINT_H
+#define CLI_RECORD_PRINT_H
+
+#include <stdio.h>
+
+#include "store/scan.h"
+
+enum print_form {
+    PRINT_NDJSON = 1, /* {"lsn","id","kind","received_at","record":{...as sent}} */
+    PRINT_TEXT,       /* time level service message, coloured by level where asked */
+    PRINT_CSV,        /* lsn,id,kind,received_at,timestamp,severity,service,name,message,record */
+};
+
+struct printer {
+    FILE *out;
+    enum print_form form;
+    bool has_colours;
+    uint8_t *scratch; /* LOOKUP_SCRATCH_BYTES */
+};
+
+void printer_open(struct printer *printer, FILE *out, enum print_form form, bool has_colours);
+void printer_close(struct printer *printer);
+/* CSV: the header line. */
+void printer_begin(struct printer *printer);
+void printer_put(struct printer *printer, uint64_t lsn, const struct record *record);
+
+#endif
