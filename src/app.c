@@ -6,6 +6,7 @@
 #include "api/record_keys.h"
 #include "api/shard.h"
 #include "core/clock.h"
+#include "core/descriptors.h"
 #include "core/logline.h"
 #include "core/mem.h"
 #include "core/uring_probe.h"
@@ -45,6 +46,9 @@ struct app {
     bool has_log_rings; /* logline_start was called: this thread drains */
     int state_said;     /* enum store_state of the last log line about it */
 };
+
+/* mem_alloc aligns for CACHE_LINE_ALIGNED up to this. */
+_Static_assert(sizeof(struct app) < MIB(1), "struct app has outgrown mem_alloc's alignment");
 
 /* The configuration of the latest generation. */
 static const struct config *app_config(const struct app *app)
@@ -216,8 +220,24 @@ static int app_start_shards(struct app *app, struct err *err)
     return 0;
 }
 
+/* As many open files as this process may have, since the segments of a long log take one each. */
+static void app_raise_descriptors(const struct config *config)
+{
+    struct descriptors now = descriptors_raise();
+    uint64_t needed = descriptors_needed(config);
+    if (now.soft < needed) {
+        LOG(LOGLINE_INFO, "descriptors",
+            "%" PRIu64 " files may be open; server.max_connections = %" PRIu64
+            " and a full log may need %" PRIu64
+            ": raise the hard limit (LimitNOFILE=, ulimit -Hn), or lower server.max_connections or "
+            "store.retention_bytes",
+            now.soft, config->max_connections, needed);
+    }
+}
+
 static int app_start(struct app *app, struct err *err)
 {
+    app_raise_descriptors(app_config(app));
     if (app_config(app)->io == CONFIG_IO_EPOLL) {
         return err_set(
             err, ERR_UNSUPPORTED,
@@ -430,15 +450,24 @@ static void app_look_at_state(struct app *app)
     int state = atomic_load_explicit(&status->state, memory_order_relaxed);
     uint64_t log_bytes = atomic_load_explicit(&status->log_bytes, memory_order_relaxed);
     uint64_t free_bytes = atomic_load_explicit(&status->free_bytes, memory_order_relaxed);
+    bool is_stuck = atomic_load_explicit(&status->is_retention_stuck, memory_order_relaxed);
+    uint64_t retain_lsn = atomic_load_explicit(&status->retain_lsn, memory_order_relaxed);
     const struct config *config = app_config(app);
     if (state == app->state_said || state == STORE_STOPPING) {
         return;
     }
-    if (state == STORE_SHED && config->retention_bytes != 0 &&
-        log_bytes > config->retention_bytes) {
+    if (state == STORE_SHED && is_stuck && retain_lsn != UINT64_MAX) {
         LOG(LOGLINE_WARNING, "shedding",
             "new records are refused (429): the log has %" PRIu64
-            " bytes, more than store.retention_bytes = %" PRIu64,
+            " bytes, more than store.retention_bytes = %" PRIu64
+            ", and its oldest segment may not be removed: a sink still waits for records from LSN "
+            "%" PRIu64 " on (store.unforwarded = drop gives them up)",
+            log_bytes, config->retention_bytes, retain_lsn);
+    } else if (state == STORE_SHED && is_stuck) {
+        LOG(LOGLINE_WARNING, "shedding",
+            "new records are refused (429): the log has %" PRIu64
+            " bytes, more than store.retention_bytes = %" PRIu64
+            ", and its oldest segment cannot be removed (a line archive_failed says why)",
             log_bytes, config->retention_bytes);
     } else if (state == STORE_SHED) {
         LOG(LOGLINE_WARNING, "shedding",

@@ -1,7 +1,7 @@
 /*
  * alerts: says when room runs out: the share of store.retention_bytes that the log takes, and the share of the
  * file system that is in use, each against the levels of store.alert_levels. Crossing a level upwards, and
- * falling below it again by ALERT_HYSTERESIS percent points, is a log line, a count and (store.alert_webhook)
+ * falling below it again by ALERT_HYSTERESIS percent points (a level not above that: by half of it), is a log line, a count and (store.alert_webhook)
  * one POST:
  *
  *   {"event":"disk_usage","subject":"log"|"disk","state":"above"|"below","level":90,"percent":91.4,

@@ -89,6 +89,9 @@ static void write_store(struct buf *out, const struct store_status *status, uint
     unsigned long long oldest = LOAD(status->oldest_undurable_at_ns);
     single(out, "sluice_store_state", "gauge", "0 ok, 1 shed, 2 read-only, 3 stopping.",
            LOAD(status->state));
+    single(out, "sluice_store_retention_stuck", "gauge",
+           "1: the log is over store.retention_bytes and its oldest segment may not be removed.",
+           LOAD(status->is_retention_stuck));
     single(out, "sluice_store_durable_lsn", "gauge", "Largest LSN on stable storage.",
            LOAD(status->durable_lsn));
     single(out, "sluice_store_batches_total", "counter", "Batches made durable.",

@@ -159,9 +159,12 @@ void query_page_close(struct query_text *text, const struct query_page_end *end)
 
 /* ---- lines ---- */
 
-/* bytes at data become one line. */
+/* bytes at data become one line. Nearly all are one already, and memchr sees that at once. */
 static void make_one_line(uint8_t *data, size_t bytes)
 {
+    if (memchr(data, '\n', bytes) == NULL && memchr(data, '\r', bytes) == NULL) {
+        return;
+    }
     for (size_t i = 0; i < bytes; i++) {
         data[i] = data[i] == '\n' || data[i] == '\r' ? ' ' : data[i];
     }

@@ -5,6 +5,7 @@
 #include "cli/doctor.h"
 
 #include "core/clock.h"
+#include "core/descriptors.h"
 #include "core/uring_probe.h"
 
 #include <errno.h>
@@ -15,10 +16,6 @@
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <time.h>
-
-/* Descriptors of a server besides its connections: segments, databases, rings, listeners, event
- * descriptors. */
-#define HOST_DESCRIPTORS_BESIDES 256u
 
 /* The rings and buffer ring of a shard and of the writer stay well below this. */
 #define HOST_MEMLOCK_BYTES_PER_RING MIB(1)
@@ -116,29 +113,33 @@ static void host_check_memlock(struct doctor *doctor)
         "limit %llu KiB", (unsigned long long)limit.rlim_cur / 1024);
 }
 
+/* The server raises its soft limit to the hard one by itself. */
 static void host_check_descriptors(struct doctor *doctor)
 {
-    struct rlimit limit;
-    uint64_t need = doctor->config->max_connections + HOST_DESCRIPTORS_BESIDES;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
-        return; /* UNTESTED: getrlimit fails for a bad pointer only */
-    }
-    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= need) {
-        doctor_ok(doctor, "descriptors", "%llu, for server.max_connections = %llu",
-                  (unsigned long long)limit.rlim_cur,
-                  (unsigned long long)doctor->config->max_connections);
+    struct descriptors limit = descriptors_get();
+    const struct config *config = doctor->config;
+    unsigned long long most = u64_min(u64_max(limit.soft, limit.hard), DESCRIPTORS_MAX);
+    unsigned long long needed = descriptors_needed(config);
+    unsigned long long segments = descriptors_for_segments(config);
+    unsigned long long connections = config->max_connections;
+    if (most >= needed) {
+        doctor_ok(doctor, "descriptors",
+                  "%llu, for server.max_connections = %llu and some %llu segments of a full log",
+                  most, connections, segments);
         return;
     }
-    doctor_say(
-        doctor,
-        &(struct doctor_advice){
-            .verdict = DOCTOR_NOTE,
-            .subject = "descriptors",
-            .why = "connections beyond it are refused before the server can answer them",
-            .mend = "LimitNOFILE= in the unit or ulimit -n, or lower server.max_connections"},
-        "limit %llu (hard %llu), and server.max_connections = %llu needs %llu",
-        (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_max,
-        (unsigned long long)doctor->config->max_connections, (unsigned long long)need);
+    doctor_say(doctor,
+               &(struct doctor_advice){
+                   .verdict = DOCTOR_NOTE,
+                   .subject = "descriptors",
+                   .why =
+                       "connections beyond it are refused before the server can answer them, and "
+                       "segments beyond it are left out of queries",
+                   .mend = "LimitNOFILE= in the unit or ulimit -Hn, or lower "
+                           "server.max_connections or store.retention_bytes"},
+               "hard limit %llu; server.max_connections = %llu and some %llu segments of a full "
+               "log need %llu",
+               most, connections, segments, needed);
 }
 
 static void host_check_somaxconn(struct doctor *doctor)

@@ -66,7 +66,7 @@ struct config {
     uint64_t segment_age_ns; /* store.segment_age 1h: an older segment is left for a new one */
     bool compacts;           /* store.compact true */
     uint64_t compact_level;  /* store.compact_level 1 */
-    uint64_t compact_rate;   /* store.compact_rate 64M: bytes a second while ingest is busy */
+    uint64_t compact_rate;   /* store.compact_rate 16M: bytes a second while ingest is busy */
     bool unforwarded_drop;   /* store.unforwarded = keep | drop */
     char alert_levels[CONFIG_TEXT_BYTES];  /* store.alert_levels 80,90,95: percent of what may be
                                               used */

@@ -216,10 +216,11 @@ const struct config_key config_table[] = {
     {.name = "store.compact_rate",
      .type = CONFIG_SIZE,
      .offset = AT(compact_rate),
-     .initial = "64M",
+     .initial = "16M",
      .min = 0,
      .max = NO_MAX,
-     .help = "compaction reads no more than this in a second while records come in; 0: no limit"},
+     .help = "compaction reads no more than this in a second while records come in (sealing four "
+             "times it); 0: no limit"},
     {.name = "store.unforwarded",
      .type = CONFIG_WORD_BOOL,
      .offset = AT(unforwarded_drop),

@@ -160,6 +160,7 @@ static void start_segment(struct archive *archive, uint64_t id, const struct arc
             segment->is_compacted = true;
             segment->bytes = file_bytes(archive, compacted);
             segment->has_twin = raw != NULL;
+            segment->must_sync = raw != NULL;
             segment->twin_bytes = raw != NULL ? file_bytes(archive, raw) : 0;
             return;
         }
@@ -223,6 +224,35 @@ free_listing:
 
 /* ---- duty ---- */
 
+#define BUSY_NS NS_S /* ingest counts as busy for so long after a record */
+
+static void look_whether_busy(struct archive *archive, uint64_t now_ns)
+{
+    uint64_t records = archive_stat(&archive->status->records);
+    if (records != archive->pace.records_seen) {
+        archive->pace.records_seen = records;
+        archive->pace.busy_until_ns = now_ns + BUSY_NS;
+    }
+}
+
+void archive_pay(struct archive *archive, uint64_t now_ns, uint64_t bytes)
+{
+    uint64_t rate = archive->options.pace_bytes_per_s;
+    if (rate != 0 && now_ns < archive->pace.busy_until_ns) {
+        archive->pace.at_ns = now_ns + bytes * NS_MS / (rate / 1000 + 1);
+    }
+}
+
+/* What costs CPU and bandwidth. Expiry does not wait for it. */
+static bool rewrite_step(struct archive *archive, uint64_t now_ns)
+{
+    look_whether_busy(archive, now_ns);
+    /* What was paid for is forgotten when nobody is in a hurry any more. */
+    bool is_due = now_ns >= archive->pace.at_ns || now_ns >= archive->pace.busy_until_ns;
+    return is_due && (archive_seal_step(archive, now_ns) || archive_twins_step(archive, now_ns) ||
+                      archive_compact_step(archive, now_ns));
+}
+
 int archive_step(struct archive *archive)
 {
     uint64_t now_ns = archive->io->ops->mono_ns(archive->io);
@@ -231,9 +261,7 @@ int archive_step(struct archive *archive)
     if (archive->is_view_stale) {
         archive_publish(archive);
     }
-    is_done = is_done || archive_expire_step(archive, now_ns) ||
-              archive_seal_step(archive, now_ns) || archive_twins_step(archive, now_ns) ||
-              archive_compact_step(archive, now_ns);
+    is_done = is_done || archive_expire_step(archive, now_ns) || rewrite_step(archive, now_ns);
     if (archive->is_view_stale) {
         archive_publish(archive);
     }
@@ -263,9 +291,8 @@ static bool has_news(const struct archive *archive)
 static uint64_t sleep_ns(struct archive *archive)
 {
     uint64_t now_ns = archive->io->ops->mono_ns(archive->io);
-    uint64_t pace_at_ns = archive->compact.pace_at_ns;
-    bool is_paced = archive->compact.phase != COMPACT_NONE && pace_at_ns > now_ns;
-    return is_paced ? u64_min(pace_at_ns - now_ns, ARCHIVE_SLEEP_NS) : ARCHIVE_SLEEP_NS;
+    uint64_t at_ns = archive->pace.at_ns;
+    return at_ns > now_ns ? u64_min(at_ns - now_ns, ARCHIVE_SLEEP_NS) : ARCHIVE_SLEEP_NS;
 }
 
 int archive_duty(void *context)

@@ -11,7 +11,7 @@
  * Failure: the temporary file is removed (or goes at the next start) and the segment stays raw. A
  * block that is not what was sealed is damage: that is noted in the raw footer, and the segment is
  * never tried again. Pace: while records come in, each block is paid for with its bytes'
- * time at pace_bytes_per_s before the next one is read.
+ * time (archive_pay) before the next one is read.
  */
 #include "store/archive_work.h"
 
@@ -23,8 +23,6 @@
 #include "core/crc32c.h"
 #include "core/logline.h"
 #include "core/mem.h"
-
-#define BUSY_NS NS_S /* ingest counts as busy for so long after a record */
 
 /* ---- life of the work ---- */
 
@@ -310,10 +308,7 @@ static int compact_write_block(struct archive *archive, uint64_t now_ns, struct 
     if (r < 0) {
         return err_set(err, r, "write at %" PRIu64 ": %s", compact->at, err_name(r));
     }
-    if (archive->options.pace_bytes_per_s != 0 && now_ns < compact->busy_until_ns) {
-        compact->pace_at_ns =
-            now_ns + entry.stored_bytes * NS_MS / (archive->options.pace_bytes_per_s / 1000 + 1);
-    }
+    archive_pay(archive, now_ns, entry.stored_bytes);
     entry.offset = compact->at;
     entry.stored_bytes = (uint64_t)bytes;
     entry.stored_crc = crc32c(0, compact->frame.data, (uint64_t)bytes);
@@ -452,16 +447,6 @@ static int compact_name(struct archive *archive, struct err *err)
 
 /* ---- steps ---- */
 
-static void look_whether_busy(struct archive *archive, uint64_t now_ns)
-{
-    struct archive_compact *compact = &archive->compact;
-    uint64_t records = archive_stat(&archive->status->records);
-    if (records != compact->records_seen) {
-        compact->records_seen = records;
-        compact->busy_until_ns = now_ns + BUSY_NS;
-    }
-}
-
 static int compact_continue(struct archive *archive, uint64_t now_ns, struct err *err)
 {
     struct archive_compact *compact = &archive->compact;
@@ -484,8 +469,7 @@ bool archive_compact_step(struct archive *archive, uint64_t now_ns)
 {
     struct archive_compact *compact = &archive->compact;
     struct err err = {0};
-    look_whether_busy(archive, now_ns);
-    if (!archive->options.compacts || now_ns < compact->pace_at_ns) {
+    if (!archive->options.compacts) {
         return false;
     }
     int r = 0;

@@ -154,6 +154,27 @@ bool archive_expire_step(struct archive *archive, uint64_t now_ns)
     return true;
 }
 
+/* So that a power cut cannot take back what the raw file is removed for. */
+static int sync_compacted(struct archive *archive, struct archive_segment *segment)
+{
+    struct file_io *io = archive->io;
+    if (!segment->must_sync) {
+        return 0;
+    }
+    char name[SEGMENT_NAME_BYTES];
+    struct file file;
+    compacted_name(name, segment->id);
+    int r = io->ops->open(io, name, 0, &file);
+    if (r < 0) {
+        return r;
+    }
+    r = io->ops->sync(io, file);
+    io->ops->close(io, file);
+    r = r < 0 ? r : io->ops->sync_dir(io, SEGMENT_DIR);
+    segment->must_sync = r < 0;
+    return r;
+}
+
 bool archive_twins_step(struct archive *archive, uint64_t now_ns)
 {
     struct archive_compact *compact = &archive->compact;
@@ -164,7 +185,8 @@ bool archive_twins_step(struct archive *archive, uint64_t now_ns)
         }
         char name[SEGMENT_NAME_BYTES];
         segment_name(name, segment->id);
-        int r = unlink_any(archive, name);
+        int r = sync_compacted(archive, segment);
+        r = r < 0 ? r : unlink_any(archive, name);
         r = r < 0 ? r : archive->io->ops->sync_dir(archive->io, SEGMENT_DIR);
         if (r < 0) {
             struct err err = {0};

@@ -113,6 +113,9 @@ static int seal_begin(struct archive *archive, size_t index, struct err *err)
     if (seal->builder == NULL) {
         seal->builder = index_builder_new();
         seal->digest = digest_new();
+        if (archive->options.keys == NULL) {
+            index_builder_omit_filters(seal->builder);
+        }
     }
     seal->id = segment->id;
     int r = seal_walk_open(archive, index, err);
@@ -151,7 +154,8 @@ static int seal_records(struct archive *archive, struct slice payload, struct er
         at += (size_t)bytes;
         index_builder_add_record(seal->builder, &record);
         seal->footer.payload_bytes += record.payload.bytes;
-        seal->footer.severities |= 1u << (record.severity & 31u);
+        /* As in the index: a severity that has no bit is none that anybody can ask for. */
+        seal->footer.severities |= record.severity < 32 ? (uint32_t)1 << record.severity : 0;
         if (options->keys != NULL) {
             options->keys(options->keys_context, &record, seal_on_key, seal->builder);
         }
@@ -385,5 +389,6 @@ bool archive_seal_step(struct archive *archive, uint64_t now_ns)
         seal->has_batch = false;
         bytes += batch_file_bytes(header->payload_bytes);
     }
+    archive_pay(archive, now_ns, bytes / ARCHIVE_SEAL_SHARE);
     return true;
 }

@@ -32,6 +32,9 @@ struct archive_segment {
     uint64_t bytes;            /* of its file, as counted in log_bytes */
     uint64_t twin_bytes;       /* of the raw file beside a compacted one; 0: there is none */
     bool has_twin;
+    bool
+        must_sync; /* found beside its twin at a start: perhaps only the page cache has the compacted
+                       file, and its name */
     bool is_compacted; /* which file view NULL stands for */
     bool is_kept_raw;  /* damaged or unreadable: never compacted */
 };
@@ -83,11 +86,17 @@ struct archive_compact {
     struct frame_reader *reader;
     uint64_t retry_at_ns;
     uint64_t twin_retry_at_ns;
-    /* Pace: a block is paid for before the next one is begun. */
-    uint64_t pace_at_ns;
+};
+
+/* While records come in, what was read is paid for with time before more is: sealing at the
+ * ARCHIVE_SEAL_SHAREth part of the price, because it is that much cheaper. */
+struct archive_pace {
+    uint64_t at_ns; /* nothing before this */
     uint64_t records_seen;
     uint64_t busy_until_ns;
 };
+
+#define ARCHIVE_SEAL_SHARE 2u
 
 struct archive_expire {
     bool is_leaving; /* out of the table, its files may still be there */
@@ -110,10 +119,13 @@ struct archive {
     struct archive_seal seal;
     struct archive_compact compact;
     struct archive_expire expire;
+    struct archive_pace pace;
     uint8_t *block; /* STORE_BLOCK_BYTES, aligned: headers and footers */
     _Atomic bool stop;
 };
 
+/* After reading bytes. */
+void archive_pay(struct archive *archive, uint64_t now_ns, uint64_t bytes);
 bool archive_seal_step(struct archive *archive, uint64_t now_ns);
 bool archive_compact_step(struct archive *archive, uint64_t now_ns);
 bool archive_expire_step(struct archive *archive, uint64_t now_ns);

@@ -293,8 +293,7 @@ int block_reader_find(struct block_reader *reader, struct view_segment *segment,
                       uint64_t durable_lsn, struct block_place *place, struct err *err)
 {
     if (segment->state == VIEW_ACTIVE) {
-        int result =
-            block_windows_look(&reader->windows, segment, UINT32_MAX - 1, durable_lsn, err);
+        int result = block_windows_look_some(&reader->windows, segment, durable_lsn, err);
         if (result == 0) {
             *place = (struct block_place){block_windows_find_lsn(&reader->windows, lsn),
                                           block_windows_count(&reader->windows)};
@@ -307,4 +306,10 @@ int block_reader_find(struct block_reader *reader, struct view_segment *segment,
         *place = (struct block_place){index_find_lsn(&index, lsn), index.entry_count};
     }
     return result;
+}
+
+bool block_reader_summary(const struct block_reader *reader, uint32_t i, uint64_t durable_lsn,
+                          struct block_summary *summary)
+{
+    return block_windows_summary(&reader->windows, i, durable_lsn, summary);
 }

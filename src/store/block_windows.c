@@ -8,6 +8,7 @@
  */
 #include "store/block_windows.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "core/mem.h"
@@ -31,7 +32,8 @@ static void windows_push(struct block_windows *windows, uint64_t offset)
         windows->list = grown;
         windows->room = room;
     }
-    windows->list[windows->count++] = (struct block_window){.offset = offset};
+    windows->list[windows->count++] =
+        (struct block_window){.offset = offset, .time_min_ns = INT64_MAX, .time_max_ns = INT64_MIN};
 }
 
 /* A tool that reads beside a server may have walked over the end of the log that a start of that
@@ -99,12 +101,29 @@ static int windows_next(const struct block_windows *windows, struct view_segment
     return header->first_lsn + header->record_count - 1 <= durable_lsn ? 1 : 0;
 }
 
-static void windows_take(struct block_windows *windows, const struct batch_header *header)
+static void window_count(struct block_window *window, const struct batch_header *header)
 {
-    struct block_window *window = &windows->list[windows->count - 1];
     if (window->first_lsn == 0) {
         window->first_lsn = header->first_lsn;
     }
+    window->raw_bytes += BATCH_HEADER_BYTES + (uint64_t)header->payload_bytes;
+    if (header->record_count == 0) {
+        return; /* a mark: its times are none */
+    }
+    window->record_count += header->record_count;
+    window->kinds |= header->kinds;
+    if (header->time_min_ns < window->time_min_ns) {
+        window->time_min_ns = header->time_min_ns;
+    }
+    if (header->time_max_ns > window->time_max_ns) {
+        window->time_max_ns = header->time_max_ns;
+    }
+}
+
+static void windows_take(struct block_windows *windows, const struct batch_header *header)
+{
+    struct block_window *window = &windows->list[windows->count - 1];
+    window_count(window, header);
     windows->last_at = windows->end;
     windows->end += batch_file_bytes(header->payload_bytes);
     windows->next_seq = header->batch_seq + 1;
@@ -116,6 +135,18 @@ static void windows_take(struct block_windows *windows, const struct batch_heade
     }
 }
 
+/* 1: a batch more; 0: there is none; -errno. */
+static int windows_walk(struct block_windows *windows, struct view_segment *segment,
+                        uint64_t durable_lsn, struct err *err)
+{
+    struct batch_header header;
+    int result = windows_next(windows, segment, durable_lsn, &header, err);
+    if (result == 1) {
+        windows_take(windows, &header);
+    }
+    return result;
+}
+
 int block_windows_look(struct block_windows *windows, struct view_segment *segment, uint32_t i,
                        uint64_t durable_lsn, struct err *err)
 {
@@ -123,14 +154,26 @@ int block_windows_look(struct block_windows *windows, struct view_segment *segme
     windows_turn_to(windows, segment, durable_lsn);
     /* Each round takes a block of the file at least. */
     while (windows->count - 1 <= i) {
-        struct batch_header header;
-        int result = windows_next(windows, segment, durable_lsn, &header, err);
+        int result = windows_walk(windows, segment, durable_lsn, err);
         if (result <= 0) {
             return result;
         }
-        windows_take(windows, &header);
     }
     return 0;
+}
+
+int block_windows_look_some(struct block_windows *windows, struct view_segment *segment,
+                            uint64_t durable_lsn, struct err *err)
+{
+    ASSERT(segment->state == VIEW_ACTIVE);
+    windows_turn_to(windows, segment, durable_lsn);
+    for (uint32_t n = 0; n < BLOCK_FIND_HEADERS_MAX; n++) {
+        int result = windows_walk(windows, segment, durable_lsn, err);
+        if (result <= 0) {
+            return result;
+        }
+    }
+    return -EAGAIN;
 }
 
 bool block_windows_get(const struct block_windows *windows, uint32_t i, uint64_t *offset,
@@ -142,6 +185,27 @@ bool block_windows_get(const struct block_windows *windows, uint32_t i, uint64_t
     uint64_t end = i + 1 < windows->count ? windows->list[i + 1].offset : windows->end;
     *offset = windows->list[i].offset;
     *bytes = end - *offset;
+    return true;
+}
+
+bool block_windows_summary(const struct block_windows *windows, uint32_t i, uint64_t durable_lsn,
+                           struct block_summary *summary)
+{
+    if (i >= block_windows_count(windows)) {
+        return false;
+    }
+    const struct block_window *window = &windows->list[i];
+    bool is_last = i + 1 == block_windows_count(windows);
+    uint64_t end_lsn = is_last ? windows->next_lsn : windows->list[i + 1].first_lsn;
+    /* Nobody says what is durable: what no header proves may be torn (window_shown_bytes). */
+    uint64_t last_sure = durable_lsn == UINT64_MAX ? windows->durable_lsn : durable_lsn;
+    *summary = (struct block_summary){.first_lsn = window->first_lsn,
+                                      .end_lsn = u64_min(end_lsn, last_sure + 1),
+                                      .raw_bytes = window->raw_bytes,
+                                      .time_min_ns = window->time_min_ns,
+                                      .time_max_ns = window->time_max_ns,
+                                      .record_count = window->record_count,
+                                      .kinds = window->kinds};
     return true;
 }
 

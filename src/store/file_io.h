@@ -26,6 +26,9 @@ enum file_open_flags {
     FILE_OPEN_READ_ONLY = 1u << 2,
     FILE_OPEN_DIRECT =
         1u << 3, /* falls back to buffered where the file system refuses; the store warns */
+    /* The kernel reads only what is asked for. For files that are being written with direct I/O: pages read ahead
+     * lie where the next write goes, which then has to wait for them and throw them away. */
+    FILE_OPEN_NO_READAHEAD = 1u << 4,
 };
 
 struct file {

@@ -77,7 +77,13 @@ static int real_open(struct file_io *io, const char *name, unsigned flags, struc
     if (file->fd < 0 && errno == EINVAL && is_direct) {
         file->fd = openat(real->dir_fd, name, mode, 0640);
     }
-    return file->fd < 0 ? -errno : 0;
+    if (file->fd < 0) {
+        return -errno;
+    }
+    if ((flags & FILE_OPEN_NO_READAHEAD) != 0) {
+        (void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM); /* a hint */
+    }
+    return 0;
 }
 
 static void real_close(struct file_io *io, struct file file)

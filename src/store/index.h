@@ -76,6 +76,9 @@ struct index_builder;
 struct index_builder *index_builder_new(void);
 void index_builder_free(struct index_builder *builder);
 void index_builder_reset(struct index_builder *builder);
+/* From now on, also over a reset, no block gets a filter (filter_bytes 0: anything may be inside): for
+ * who does not know the keys of records. A filter without keys would deny them all. */
+void index_builder_omit_filters(struct index_builder *builder);
 /* Opens a block at offset when none is open. */
 void index_builder_add_batch(struct index_builder *builder, const struct batch_header *header,
                              uint64_t offset);

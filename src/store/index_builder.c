@@ -42,6 +42,7 @@ struct index_builder {
     uint32_t used_count;
     bool has_zero_key; /* 0 is a key like any other, but cannot lie in a slot */
     bool has_too_many;
+    bool has_no_filters; /* ever */
 };
 
 /* Room for `more` bytes behind what is there. Doubling: at most 64 times in a life. */
@@ -102,6 +103,12 @@ void index_builder_reset(struct index_builder *builder)
     builder->entry_count = 0;
     builder->is_open = false;
     keys_clear(builder);
+}
+
+void index_builder_omit_filters(struct index_builder *builder)
+{
+    ASSERT(!builder->is_open);
+    builder->has_no_filters = true;
 }
 
 /* ---- the open block ---- */
@@ -198,7 +205,8 @@ static void filter_close(struct index_builder *builder)
 {
     uint32_t key_count = builder->used_count + (builder->has_zero_key ? 1 : 0);
     uint32_t bytes = filter_bytes_for(key_count);
-    if (builder->has_too_many || builder->filters.bytes > UINT32_MAX - bytes) {
+    if (builder->has_no_filters || builder->has_too_many ||
+        builder->filters.bytes > UINT32_MAX - bytes) {
         return; /* filter_bytes stays 0: everything may be inside */
     }
     builder->entry.filter_offset = (uint32_t)builder->filters.bytes;

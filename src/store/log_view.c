@@ -166,7 +166,8 @@ int view_segment_open(struct view_segment **segment, struct file_io *io, uint64_
     char name[SEGMENT_NAME_BYTES];
     view_file_name(name, id, state);
     struct file file;
-    int result = io->ops->open(io, name, FILE_OPEN_READ_ONLY, &file);
+    unsigned flags = state == VIEW_ACTIVE ? (unsigned)FILE_OPEN_NO_READAHEAD : 0u;
+    int result = io->ops->open(io, name, FILE_OPEN_READ_ONLY | flags, &file);
     if (result < 0) {
         return err_set(err, result, "open %s: %s", name, err_name(result));
     }

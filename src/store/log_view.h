@@ -81,13 +81,29 @@ int block_reader_load(struct block_reader *reader, struct view_segment *segment,
 
 /* Where an LSN is: the last block that begins at or below it (0 when none does), and how many
  * blocks there are now; of an ACTIVE segment as far as durable_lsn. Reads an index or headers, no
- * block. */
+ * block. -EAGAIN: of an ACTIVE segment not all headers are known yet; each call reads a bounded
+ * number more. */
+#define BLOCK_FIND_HEADERS_MAX 256u /* some 0.2 ms: a small part of a scan's step */
 struct block_place {
     uint32_t i;
     uint32_t count;
 };
 int block_reader_find(struct block_reader *reader, struct view_segment *segment, uint64_t lsn,
                       uint64_t durable_lsn, struct block_place *place, struct err *err) MUST_USE;
+
+/* What the batch headers of one window of an ACTIVE segment say, no payload looked at. */
+struct block_summary {
+    uint64_t first_lsn; /* [first_lsn, end_lsn): of these it is known that they are there */
+    uint64_t end_lsn;
+    uint64_t raw_bytes; /* of the whole window */
+    int64_t time_min_ns, time_max_ns;
+    uint64_t record_count; /* of the whole window */
+    uint32_t kinds;        /* bit (1 << kind) */
+};
+/* Of window i of the ACTIVE segment that block_reader_find was last asked for, with the same
+ * durable_lsn. False: no window i. Reads nothing. */
+bool block_reader_summary(const struct block_reader *reader, uint32_t i, uint64_t durable_lsn,
+                          struct block_summary *summary);
 
 /* Walks batches and records of a block. Pure. Begin with zeroed struct and block set. */
 struct block_walk {

@@ -262,8 +262,7 @@ static int walk_one(struct recovery *recovery, size_t i, size_t used_count, stru
     }
     int r = recovery_load(recovery, found, err);
     if (r == 0) {
-        recover_walk_segment(recovery, found, is_last ? NULL : &recovery->found[i + 1], is_last,
-                             beyond);
+        recover_walk_segment(recovery, found, is_last, beyond);
     }
     return r;
 }

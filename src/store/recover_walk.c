@@ -234,8 +234,8 @@ static void judge_tail(struct recovery *recovery, const struct found *found, uin
 }
 
 /* Proven damage that nothing of the log follows in this segment. In the last one nothing shows
- * where LSNs may go on but D itself; in an earlier one the next segment's first batch shows what is
- * missing. */
+ * where LSNs may go on but D itself; in an earlier one the first batch of a later segment shows what
+ * is missing. */
 static void judge_rest(struct recovery *recovery, const struct found *found, uint64_t offset,
                        bool is_last, uint64_t durable, const struct beyond *beyond)
 {
@@ -262,11 +262,14 @@ static void judge_rest(struct recovery *recovery, const struct found *found, uin
 /* An invalid batch at offset. Returns where to go on, 0: the segment (for the last: the log) ends
  * here. */
 static uint64_t judge(struct recovery *recovery, const struct found *found, uint64_t offset,
-                      const struct found *next, bool is_last, struct beyond *beyond)
+                      bool is_last, struct beyond *beyond)
 {
     look_beyond(recovery, found, offset, beyond);
+    if (found->later_first_seq <= recovery->point.seq + 1) {
+        return 0; /* written again, after it had failed here: the log goes on there */
+    }
     uint64_t durable = u64_max(recovery->durable_lsn, beyond->durable_lsn);
-    durable = next != NULL && next->has_first ? u64_max(durable, next->first.durable_lsn) : durable;
+    durable = u64_max(durable, found->later_durable_lsn);
     durable = found->has_footer ? u64_max(durable, found->footer.last_lsn) : durable;
     bool is_read_error = recovery->has_read_error && beyond->next_offset != 0;
     if (recovery->point.lsn + 1 > durable && !is_read_error) {
@@ -357,8 +360,8 @@ static void report_header(struct recovery *recovery, const struct found *found)
     recovery_tell(recovery, "segment %" PRIu64 " offset 0: header corrupt%s\n", found->id, kept);
 }
 
-void recover_walk_segment(struct recovery *recovery, struct found *found, const struct found *next,
-                          bool is_last, struct beyond *beyond)
+void recover_walk_segment(struct recovery *recovery, struct found *found, bool is_last,
+                          struct beyond *beyond)
 {
     uint64_t offset = STORE_BLOCK_BYTES;
     struct batch_header header;
@@ -386,7 +389,7 @@ void recover_walk_segment(struct recovery *recovery, struct found *found, const 
             offset += batch_file_bytes(header.payload_bytes);
             continue;
         }
-        uint64_t to = judge(recovery, found, offset, next, is_last, beyond);
+        uint64_t to = judge(recovery, found, offset, is_last, beyond);
         if (to == 0) {
             break;
         }

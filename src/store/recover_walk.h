@@ -19,10 +19,9 @@ struct beyond {
     uint64_t dirty_end;   /* end of the last block that is not zero */
 };
 
-/* found is loaded; next is the segment behind it or NULL. recovery->end says where the log ends in
- * it, *beyond what lies behind that. */
-void recover_walk_segment(struct recovery *recovery, struct found *found, const struct found *next,
-                          bool is_last, struct beyond *beyond);
+/* found is loaded. recovery->end says where the log ends in it, *beyond what lies behind that. */
+void recover_walk_segment(struct recovery *recovery, struct found *found, bool is_last,
+                          struct beyond *beyond);
 /* A sealed or compacted segment that need not be read: its footer says where the log goes on. */
 void recover_skip_sealed(struct recovery *recovery, const struct found *found);
 /* A compacted segment, for its keys. What cannot be decoded is counted and told, and the log goes on

@@ -248,13 +248,31 @@ static int probe_raw(struct recovery *recovery, struct found *found, struct err 
     return is_longer ? probe_footer(recovery, found, err) : 0;
 }
 
-/* Header and footer say all that is needed. 0, also when the file is damaged: then it is bad. */
+/* True when the file itself can be had, so that an error was one of reading what is in it. */
+static bool compacted_is_there(const struct recovery *recovery, const struct found *found)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct file file;
+    compacted_name(name, found->id);
+    if (recovery->io->ops->open(recovery->io, name, FILE_OPEN_READ_ONLY, &file) < 0) {
+        return false;
+    }
+    int64_t size = recovery->io->ops->size(recovery->io, file);
+    recovery->io->ops->close(recovery->io, file);
+    return size >= 0;
+}
+
+/* Header and footer say all that is needed. 0, also when the file is damaged, or its blocks cannot be
+ * read: then it is bad. A file that cannot be opened or measured is neither, as with raw ones. */
 static int probe_compacted(struct recovery *recovery, struct found *found, struct err *err)
 {
     struct err why = {0};
     struct walk_file *file = &recovery->file;
     int r = walk_file_open(file, recovery->io, found->id, SEGMENT_FORM_COMPACTED, &why);
-    if (r == ERR_CORRUPT || r == -EIO) {
+    if (r == -EIO) {
+        r = walk_file_open(file, recovery->io, found->id, SEGMENT_FORM_COMPACTED, &why);
+    }
+    if (r == ERR_CORRUPT || (r == -EIO && compacted_is_there(recovery, found))) {
         found->is_bad = true;
         (void)snprintf(found->problem, sizeof found->problem, "%.150s", why.text);
         return 0;
@@ -382,6 +400,32 @@ static void refuse_strangers(struct recovery *recovery, const struct recovered *
     }
 }
 
+/* The witnesses that lie behind each segment. Not only in the next one: all that was written to that
+ * may have failed and gone on to another. */
+static void look_ahead(struct recovery *recovery)
+{
+    uint64_t durable_lsn = 0;
+    uint64_t first_seq = UINT64_MAX;
+    for (size_t i = recovery->found_count; i-- > 0;) {
+        struct found *found = &recovery->found[i];
+        found->later_durable_lsn = durable_lsn;
+        found->later_first_seq = first_seq;
+        if (found->is_bad) {
+            continue;
+        }
+        if (found->has_footer) { /* only what is durable is ever sealed */
+            durable_lsn = u64_max(durable_lsn, found->footer.last_lsn);
+        } else if (found->has_first) {
+            durable_lsn = u64_max(durable_lsn, found->first.durable_lsn);
+        }
+        /* A sealed segment without a batch repeats nothing, whatever lies in it. */
+        uint64_t begins = found->has_footer  ? found->footer.first_seq
+                          : found->has_first ? found->first.batch_seq
+                                             : 0;
+        first_seq = begins == 0 ? first_seq : u64_min(first_seq, begins);
+    }
+}
+
 int recovery_probe(struct recovery *recovery, struct recovered *recovered, struct err *err)
 {
     recovery->buffer_bytes = PROBE_BYTES;
@@ -397,6 +441,7 @@ int recovery_probe(struct recovery *recovery, struct recovered *recovered, struc
     }
     find_node(recovery, recovered);
     refuse_strangers(recovery, recovered);
+    look_ahead(recovery);
     if (recovery->buffer != NULL) {
         mem_unmap(recovery->buffer, recovery->buffer_bytes);
     }

@@ -33,6 +33,9 @@ struct found {
     bool is_header_damaged;
     bool has_first;
     bool must_walk;
+    /* What the segments behind it say, in their first headers and footers: */
+    uint64_t later_durable_lsn; /* the largest; 0: nothing */
+    uint64_t later_first_seq;   /* the smallest that one of them begins with; UINT64_MAX: none */
 };
 
 /* Where the log stands after a batch. */
@@ -71,8 +74,8 @@ void recovery_tell(struct recovery *recovery, const char *format, ...) PRINTF_LI
 
 /* Removes what an interrupted preparation left; lists and sorts the segments. */
 int recovery_list(struct recovery *recovery, struct err *err) MUST_USE;
-/* Looks at the first two blocks and the footer of every listed segment, and maps the buffer for the
- * largest. */
+/* Looks at the first two blocks and the footer of every listed segment, notes what the later ones
+ * tell of each, and maps the buffer for the largest. */
 int recovery_probe(struct recovery *recovery, struct recovered *recovered,
                    struct err *err) MUST_USE;
 /* Keys of a batch built then still count. Any time is allowed, also one that nobody can have built

@@ -30,8 +30,9 @@ struct scan_filter {
     uint64_t
         keys[SCAN_KEYS_MAX]; /* index_key of equalities: blocks without one of them are skipped */
     unsigned key_count;
-    /* Bytes that must occur in the payload unless the payload holds a backslash (an escape could
-     * spell them); empty: none. Borrowed. */
+    /* Bytes that must occur in the payload unless it holds an escape that could spell one of them:
+     * "\u", and any backslash where the literal holds a byte with a short escape ("\/"); empty:
+     * none. Borrowed. */
     struct slice literal;
 };
 

@@ -11,29 +11,49 @@
 
 #define CANDIDATES_FIRST 1024u
 
-/* Where the next literal and the next backslash lie. Found lazily and only ever forward, so that
- * both together cost at most one pass each, however the records ask. */
+/* Where the next literal and the next escape that could spell it lie. Found lazily and only ever
+ * forward, so that both together cost at most one pass each, however the records ask. */
 struct finder {
     struct slice hay;
     struct slice literal;
+    struct slice escape; /* how it begins */
     size_t literal_at;   /* of the first at or behind what was asked last; hay.bytes: none */
-    size_t backslash_at; /* likewise */
+    size_t escape_at;    /* likewise */
     bool is_begun;
 };
 
+/* Does JSON have a backslash and one letter for this byte? Of every other one, non-ASCII too, all
+ * escapes begin with \u. */
+static bool has_short_escape(uint8_t c)
+{
+    return c < 0x20 || c == '"' || c == '\\' || c == '/';
+}
+
+/* What every escape begins with that could stand for a part of the literal. */
+static struct slice escape_of(struct slice literal)
+{
+    static const struct slice any = {(const uint8_t *)"\\", 1};
+    static const struct slice by_number = {(const uint8_t *)"\\u", 2};
+    for (size_t i = 0; i < literal.bytes; i++) {
+        if (has_short_escape(literal.data[i])) {
+            return any;
+        }
+    }
+    return by_number;
+}
+
 static void finder_open(struct finder *finder, struct slice hay, struct slice literal)
 {
-    *finder = (struct finder){.hay = hay, .literal = literal};
+    *finder = (struct finder){.hay = hay, .literal = literal, .escape = escape_of(literal)};
 }
 
 static void finder_advance(struct finder *finder, size_t from)
 {
-    static const struct slice backslash = {(const uint8_t *)"\\", 1};
     if (!finder->is_begun || finder->literal_at < from) {
         finder->literal_at = scan_find(finder->hay, from, finder->literal);
     }
-    if (!finder->is_begun || finder->backslash_at < from) {
-        finder->backslash_at = scan_find(finder->hay, from, backslash);
+    if (!finder->is_begun || finder->escape_at < from) {
+        finder->escape_at = scan_find(finder->hay, from, finder->escape);
     }
     finder->is_begun = true;
 }
@@ -47,7 +67,7 @@ static bool finder_may_have(struct finder *finder, size_t from, size_t bytes)
     finder_advance(finder, from);
     size_t end = from + bytes;
     bool is_spelt = finder->literal_at < end && finder->literal.bytes <= end - finder->literal_at;
-    return is_spelt || finder->backslash_at < end;
+    return is_spelt || finder->escape_at < end;
 }
 
 bool scan_filter_may_match(const struct scan_filter *filter, const struct scan_summary *summary)

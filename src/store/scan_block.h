@@ -4,7 +4,7 @@
  * pure but for the growth of its own array.
  *
  * The literal is searched over the whole block at once, never record by record: a block without a
- * hit and without a backslash costs two passes of scan_find and one of CRC32C, whatever is in it.
+ * hit and without an escape that could spell one costs two passes of scan_find and one of CRC32C, whatever is in it.
  *
  * DAMAGE. LSNs are dense, so what is missing shows by itself: scan_block_collect returns one RUN of
  * consecutive LSNs, the next in the direction of the scan. A run that does not touch the position

@@ -367,6 +367,53 @@ static int missing_to_next(const struct scan_disk_ask *ask, const struct target 
     return missing(target->segment, NO_BLOCK, err);
 }
 
+/* Can nothing in it match? Severities are not in batch headers, keys in no header at all. */
+static bool window_is_out(const struct block_summary *window, const struct scan_filter *filter)
+{
+    struct scan_summary summary = {.kinds = window->kinds,
+                                   .severities = UINT32_MAX,
+                                   .time_min_ns = window->time_min_ns,
+                                   .time_max_ns = window->time_max_ns};
+    return window->record_count == 0 || !scan_filter_may_match(filter, &summary);
+}
+
+/* The bytes of the LSNs of [first, end) in it, taken as equally long: a window that grows is passed
+ * over piece by piece, and no byte is to count twice. */
+static uint64_t window_share(const struct block_summary *window, uint64_t first, uint64_t end)
+{
+    first = u64_max(first, window->first_lsn);
+    end = u64_min(end, window->end_lsn);
+    bool has_any = first < end && window->record_count != 0;
+    return has_any ? window->raw_bytes * (end - first) / window->record_count : 0;
+}
+
+/* Passes over windows in which nothing can match, from the one that holds the LSN in the direction
+ * of the scan. False: that one must be looked into. */
+static bool windows_skip(struct scan_disk *disk, const struct scan_disk_ask *ask, uint64_t bound,
+                         const struct block_place *place, struct scan_span *skipped)
+{
+    struct block_summary window;
+    bool is_known = block_reader_summary(disk->reader, place->i, bound, &window);
+    if (!is_known || ask->lsn < window.first_lsn || ask->lsn >= window.end_lsn) {
+        return false;
+    }
+    uint64_t first = ask->is_descending ? 0 : ask->lsn;
+    uint64_t end = ask->is_descending ? ask->lsn + 1 : UINT64_MAX;
+    uint32_t i = place->i;
+    *skipped = (struct scan_span){ask->lsn, ask->lsn};
+    for (uint32_t n = 0; n < place->count; n++) { /* a window each */
+        is_known = block_reader_summary(disk->reader, i, bound, &window);
+        if (!is_known || !window_is_out(&window, ask->filter)) {
+            break;
+        }
+        skipped->first = u64_min(skipped->first, window.first_lsn);
+        skipped->end = u64_max(skipped->end, window.end_lsn);
+        disk->skipped_bytes += window_share(&window, first, end);
+        i = ask->is_descending ? i - 1 : i + 1; /* wraps below 0: no such window */
+    }
+    return skipped->end != ask->lsn;
+}
+
 static int active_find(struct scan_disk *disk, const struct scan_disk_ask *ask,
                        const struct target *target, struct scan_span *span, struct err *err)
 {
@@ -378,6 +425,12 @@ static int active_find(struct scan_disk *disk, const struct scan_disk_ask *ask,
     struct block_place place;
     uint64_t readable_end = first_lsn_of(segment);
     int result = block_reader_find(disk->reader, segment, ask->lsn, bound, &place, err);
+    if (result == -EAGAIN) {
+        return DISK_AGAIN; /* the headers of a large segment are read in several steps */
+    }
+    if (result == 0 && place.count != 0 && windows_skip(disk, ask, bound, &place, span)) {
+        return DISK_SKIPPED;
+    }
     if (result == 0 && place.count != 0) {
         result = load(disk, segment, place.i, bound, err);
         if (result == 0 && scan_block_extent(&disk->held.block, &span->first, &span->end)) {
@@ -440,7 +493,7 @@ int scan_disk_find(struct scan_disk *disk, const struct scan_disk_ask *ask, stru
         mem_unlatch_end();
     }
     struct log_view *view = log_view_take(disk->views);
-    struct target target;
+    struct target target = {.segment = NULL};
     int result = DISK_NONE;
     if (view->count != 0) {
         result = target_find(disk, view, ask->lsn, &target, err);
@@ -450,6 +503,9 @@ int scan_disk_find(struct scan_disk *disk, const struct scan_disk_ask *ask, stru
             *span = (struct scan_span){0, target.next_first_lsn};
             result = DISK_EXPIRED;
         }
+    }
+    if (result == DISK_NONE && target.segment == NULL) {
+        span->first = 0; /* no batch anywhere: there is nothing below either */
     }
     tail_give(disk);
     if (result == DISK_MISSING && has_newer(disk, view)) {

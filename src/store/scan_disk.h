@@ -22,7 +22,7 @@ enum scan_disk_result {
     DISK_SKIPPED,  /* no record of the span can match */
     DISK_MISSING,  /* no record of the span can be read: damage; what says why */
     DISK_EXPIRED,  /* the log begins at span.end */
-    DISK_AGAIN,    /* the files changed meanwhile: call again */
+    DISK_AGAIN,    /* the files changed meanwhile, or finding takes several steps: call again */
 };
 
 struct scan_span {

@@ -195,7 +195,9 @@ int walk_file_open(struct walk_file *walk, struct file_io *io, uint64_t id, enum
     } else {
         compacted_name(walk->name, id);
     }
-    int result = io->ops->open(io, walk->name, FILE_OPEN_READ_ONLY, &walk->file);
+    unsigned flags =
+        form == SEGMENT_FORM_RAW ? (unsigned)FILE_OPEN_NO_READAHEAD : 0u; /* it may be written */
+    int result = io->ops->open(io, walk->name, FILE_OPEN_READ_ONLY | flags, &walk->file);
     if (result < 0) {
         return err_set(err, result, "open %s: %s", walk->name, err_name(result));
     }

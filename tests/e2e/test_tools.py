@@ -76,6 +76,26 @@ class Tools(unittest.TestCase):
             out, _ = tail.communicate(timeout=30)
             self.assertEqual([r["lsn"] for r in lines(out)], list(range(101, 6101)))
 
+    def test_an_empty_log_is_an_empty_answer_and_no_search_without_end(self):
+        with Server() as server:
+            for command in (["query"], ["query", "--order", "asc"], ["export"]):
+                self.assertEqual(run(*command, "--data-dir", server.data_dir, timeout=10), b"")
+            tail = subprocess.Popen([BINARY, "tail", "--data-dir", server.data_dir, "--limit", "1"], stdout=subprocess.PIPE)
+            time.sleep(1)
+            self.assertEqual(server.post("/v1/logs", record(1)).status, 202)
+            out, _ = tail.communicate(timeout=20)
+            self.assertEqual([r["lsn"] for r in lines(out)], [1])
+
+    def test_query_that_follows_has_no_limit_of_its_own(self):
+        with Server() as server:
+            query = subprocess.Popen([BINARY, "query", "-f", "--start", "2025-01-01T00:00:00Z", "--data-dir", server.data_dir], stdout=subprocess.PIPE)
+            fill(server, 1, 500)
+            rows = [json.loads(query.stdout.readline()) for _ in range(150)]
+            self.assertEqual([r["lsn"] for r in rows], list(range(1, 151)))
+            self.assertIsNone(query.poll())
+            query.kill()
+            query.communicate()
+
     def test_export_gives_back_every_byte_as_ndjson_and_parses_as_csv(self):
         with Server() as server:
             odd = '{"timestamp":"2025-08-25T10:00:00Z", "service":"a,\\"b\\"","level":"WARN",  "message":"line\\none, \\u00e9","n":12345678901234567890}'
@@ -260,6 +280,26 @@ class Life(unittest.TestCase):
             self.assertIn("catalog", server.log_text())
             server.stop_clean()
             run("verify", "--data-dir", server.data_dir)
+
+    def test_a_catalog_that_somebody_holds_does_not_stop_the_start(self):
+        import sqlite3
+        with Server(*TINY, small=False) as server:
+            fill(server, 1, 10)
+            server.stop_clean()
+            db = sqlite3.connect(os.path.join(server.data_dir, "catalog.sqlite"), isolation_level=None)
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("BEGIN EXCLUSIVE")
+            try:
+                server.start()
+                fill(server, 11, 10)
+                self.assertIn("serving without it", server.log_text())
+                server.stop_clean()
+            finally:
+                db.close()
+            self.assertEqual(len(lines(run("dump", "--data-dir", server.data_dir))), 20)
+            server.start()
+            self.assertNotIn("serving without it", server.log_text())
+            server.stop_clean()
 
     def test_alerts_say_that_the_log_grows_towards_its_limit(self):
         with Server(*TINY, "--set", "store.retention_bytes=40M", "--set", "store.alert_levels=10,20", small=False) as server:

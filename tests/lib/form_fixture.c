@@ -228,6 +228,9 @@ static void make(struct file_io *io, uint64_t id, const struct form_options *opt
     read_raw(maker, io, id);
     maker->footer.form = form;
     maker->builder = index_builder_new();
+    if (maker->options->keys == NULL) {
+        index_builder_omit_filters(maker->builder);
+    }
     maker->digest = digest_new();
     maker->block = mem_alloc((size_t)maker->raw_bytes);
     maker->out_room = 2 * maker->raw_bytes + MIB(1);

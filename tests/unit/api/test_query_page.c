@@ -78,6 +78,26 @@ static void a_record_is_one_line_however_it_was_sent(void **state)
     query_text_free(&text);
 }
 
+static void a_line_break_anywhere_in_a_record_becomes_a_space(void **state)
+{
+    (void)state;
+    static const char plain[] = "{\"m\":1,\"n\":2}";
+    static const char breaks[] = {'\n', '\r'};
+    for (size_t at = 0; at < 2 * (sizeof plain - 1); at++) {
+        char payload[sizeof plain];
+        struct query_text text = {0};
+        memcpy(payload, plain, sizeof plain);
+        payload[at / 2] = breaks[at % 2];
+        struct scan_record record = found(1, RECORD_EVENT, payload);
+        query_line_record(&text, &record);
+        assert_ptr_equal(memchr(text.data, '\n', text.bytes), text.data + text.bytes - 1);
+        assert_null(memchr(text.data, '\r', text.bytes));
+        payload[at / 2] = ' ';
+        assert_non_null(memmem(text.data, text.bytes, payload, sizeof plain - 1));
+        query_text_free(&text);
+    }
+}
+
 /* The payload of the frame at the start of text. */
 static struct slice unframe(const struct query_text *text)
 {
@@ -154,6 +174,7 @@ int main(void)
         cmocka_unit_test(a_page_without_records_says_so),
         cmocka_unit_test(a_page_shows_records_as_they_were_sent),
         cmocka_unit_test(a_record_is_one_line_however_it_was_sent),
+        cmocka_unit_test(a_line_break_anywhere_in_a_record_becomes_a_space),
         cmocka_unit_test(a_message_is_one_frame_of_any_size),
         cmocka_unit_test(a_kind_of_a_later_version_is_shown),
         cmocka_unit_test(a_text_that_was_large_gives_its_memory_back),

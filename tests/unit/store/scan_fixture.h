@@ -573,6 +573,16 @@ static inline void sf_run(struct scan *scan, struct sf_result *result)
     fail_msg("the scan does not end: it stands at %llu", (unsigned long long)scan_position(scan));
 }
 
+/* Has the payload an escape that could spell a byte of the literal? */
+static inline bool sf_has_escape_for(struct slice payload, struct slice literal)
+{
+    bool is_any = false;
+    for (size_t i = 0; i < literal.bytes; i++) {
+        is_any = is_any || literal.data[i] < 0x20 || memchr("\"\\/", literal.data[i], 3) != NULL;
+    }
+    return memmem(payload.data, payload.bytes, "\\u", is_any ? 1 : 2) != NULL;
+}
+
 /* What the store promises to show of a record: the naive way. */
 static inline bool sf_is_candidate(const struct sf_record *record, uint64_t lsn,
                                    const struct scan_filter *filter)
@@ -581,7 +591,7 @@ static inline bool sf_is_candidate(const struct sf_record *record, uint64_t lsn,
     bool has_literal =
         filter->literal.bytes == 0 ||
         memmem(payload.data, payload.bytes, filter->literal.data, filter->literal.bytes) != NULL ||
-        memchr(payload.data, '\\', payload.bytes) != NULL;
+        sf_has_escape_for(payload, filter->literal);
     return (filter->kinds == 0 || (filter->kinds >> (unsigned)record->record.kind & 1) != 0) &&
            (filter->severities == 0 || (filter->severities >> record->record.severity & 1) != 0) &&
            record->record.event_time_ns >= filter->time_min_ns &&

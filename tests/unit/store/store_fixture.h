@@ -54,6 +54,7 @@ struct request {
     const char *errors;
     const char *keys[4];
     bool is_mixed; /* the last record is a log record, the others are events */
+    uint8_t severity;
 };
 
 static inline void fx_open(struct fixture *fx)
@@ -134,6 +135,7 @@ static inline size_t fx_record(struct fixture *fx, uint8_t *to, const struct req
     bool is_log = request->is_mixed && index + 1 == request->records;
     struct record record = {.kind = is_log ? RECORD_LOG : RECORD_EVENT,
                             .event_time_ns = 1000 + index,
+                            .severity = request->severity,
                             .meta = {meta, meta_bytes},
                             .payload = {payload, bytes}};
     record.id.bytes[0] = (uint8_t)(index + 1);

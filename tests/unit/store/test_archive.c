@@ -300,6 +300,53 @@ static void compacted_index_finds_the_keys_of_its_records(void **state)
     ar_end(&fx);
 }
 
+/* Nobody has said which keys records have: the index must not deny any. */
+static void index_made_without_keys_denies_nothing(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    ar_init(&fx, 4);
+    assert_null(fx.options.record_keys);
+    ar_put(&fx, 2 * PER_SEGMENT + 5);
+    assert_true(ar_work(&fx));
+    struct log_view *view = log_view_take(store_views(fx.store));
+    struct block_reader *reader = block_reader_new();
+    struct index index;
+    struct err err = {0};
+    assert_int_equal(block_reader_index(reader, view->segments[0], &index, &err), 0);
+    assert_true(index.entry_count > 0);
+    for (uint32_t i = 0; i < index.entry_count; i++) {
+        struct index_entry entry;
+        index_entry_get(&index, i, &entry);
+        assert_true(index_may_have(&index, &entry, index_key(INDEX_SERVICE, SLICE_LITERAL("any"))));
+    }
+    block_reader_free(reader);
+    log_view_give(store_views(fx.store), view);
+    ar_expect_records(&fx, 1, 2 * PER_SEGMENT + 5);
+    ar_end(&fx);
+}
+
+/* 33 is no severity: it must not be taken for 1, in the footer as little as in the index. */
+static void footer_and_index_agree_on_severities(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    ar_init(&fx, 5);
+    struct request odd = {.records = 1, .payload_bytes = PAYLOAD_BYTES, .severity = 33};
+    struct request plain = {.records = 1, .payload_bytes = PAYLOAD_BYTES, .severity = 3};
+    for (unsigned i = 0; i < PER_SEGMENT + 5; i++) {
+        assert_true(fx_submit(&fx, i % 2 == 0 ? &odd : &plain));
+        fx_step(&fx, 5);
+    }
+    assert_true(ar_work(&fx));
+    struct log_view *view = log_view_take(store_views(fx.store));
+    assert_true(view->segments[0]->state == VIEW_COMPACTED);
+    assert_int_equal(view->segments[0]->footer.severities, 1u << 3);
+    log_view_give(store_views(fx.store), view);
+    assert_int_equal(ar_faults(&fx), 0);
+    ar_end(&fx);
+}
+
 static void nothing_at_or_above_the_active_segment_is_touched(void **state)
 {
     (void)state;
@@ -828,6 +875,60 @@ static void start_removes_temporaries_and_raw_twins(void **state)
     ar_end(&fx);
 }
 
+static uint64_t ar_read_file(struct fixture *fx, const char *name, uint8_t *to, uint64_t room)
+{
+    struct file_io *io = sim_disk_io(fx->disk);
+    struct file file;
+    uint64_t bytes = ar_file_bytes(fx, name);
+    assert_true(bytes <= room);
+    assert_int_equal(io->ops->open(io, name, FILE_OPEN_READ_ONLY, &file), 0);
+    assert_int_equal(io->ops->read(io, file, to, bytes, 0), bytes);
+    io->ops->close(io, file);
+    return bytes;
+}
+
+/* A start finds both files, and of the compacted one nothing is synced, as after a process that was
+ * killed; then it removes the raw one; then the power goes. */
+static void twin_goes_only_when_the_disk_has_the_compacted_file(void **state)
+{
+    (void)state;
+    static uint8_t twin[KIB(256)];
+    static uint8_t copy[KIB(256)];
+    struct fixture fx;
+    fx_init(&fx, 38);
+    ar_put(&fx, PER_SEGMENT + 5);
+    assert_true(ar_work(&fx));
+    char raw[SEGMENT_NAME_BYTES];
+    char compacted[SEGMENT_NAME_BYTES];
+    segment_name(raw, 1);
+    compacted_name(compacted, 1);
+    uint64_t twin_bytes = ar_read_file(&fx, raw, twin, sizeof twin);
+    fx_stop(&fx);
+    fx.options.compacts = true;
+    fx.options.compact_level = 1;
+    fx_open(&fx);
+    assert_true(ar_work(&fx));
+    assert_string_equal(ar_states(&fx), "CA");
+    fx_stop(&fx);
+    uint64_t copy_bytes = ar_read_file(&fx, compacted, copy, sizeof copy);
+    ar_write_file(&fx, raw, twin, twin_bytes);
+    struct file_io *io = sim_disk_io(fx.disk);
+    struct file file;
+    assert_int_equal(io->ops->unlink(io, compacted), 0);
+    assert_int_equal(io->ops->sync_dir(io, SEGMENT_DIR), 0);
+    assert_int_equal(io->ops->open(io, compacted, FILE_OPEN_CREATE, &file), 0);
+    assert_int_equal(io->ops->write(io, file, copy, copy_bytes, 0, false), 0);
+    io->ops->close(io, file);
+    fx_open(&fx);
+    assert_true(ar_work(&fx));
+    assert_int_equal(ar_count(&fx, "0000000000000001.seg"), 0);
+    fx_kill(&fx);
+    fx_open(&fx);
+    assert_int_equal(fx.report.corrupt_batches, 0);
+    ar_expect_records(&fx, 1, PER_SEGMENT + 5);
+    ar_end(&fx);
+}
+
 static void torn_footer_is_sealed_again(void **state)
 {
     (void)state;
@@ -1033,6 +1134,8 @@ int main(void)
         cmocka_unit_test(segments_behind_the_writer_are_sealed_and_compacted),
         cmocka_unit_test(footer_says_what_is_in_the_segment),
         cmocka_unit_test(compacted_index_finds_the_keys_of_its_records),
+        cmocka_unit_test(index_made_without_keys_denies_nothing),
+        cmocka_unit_test(footer_and_index_agree_on_severities),
         cmocka_unit_test(nothing_at_or_above_the_active_segment_is_touched),
         cmocka_unit_test(copies_of_batches_written_again_are_left_out),
         cmocka_unit_test(mark_alone_in_its_segment_is_sealed_with_it),
@@ -1053,6 +1156,7 @@ int main(void)
         cmocka_unit_test(damage_found_while_sealing_keeps_the_segment_raw),
         cmocka_unit_test(damage_found_while_compacting_keeps_the_segment_raw),
         cmocka_unit_test(start_removes_temporaries_and_raw_twins),
+        cmocka_unit_test(twin_goes_only_when_the_disk_has_the_compacted_file),
         cmocka_unit_test(torn_footer_is_sealed_again),
         cmocka_unit_test(power_may_go_in_any_call_of_sealing_and_compacting),
         cmocka_unit_test(power_may_go_in_any_call_of_expiring_too),

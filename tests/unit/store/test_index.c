@@ -184,6 +184,27 @@ static void block_without_keys_denies_every_key(void **state)
     }
 }
 
+static void builder_without_filters_denies_nothing(void **state)
+{
+    (void)state;
+    index_builder_omit_filters(builder);
+    index_builder_reset(builder);
+    for (unsigned i = 0; i < 2; i++) {
+        begin_block(4096 + 4096 * i, 1 + i);
+        index_builder_add_key(builder, 7); /* known or not */
+        index_builder_end_block(builder, 4096 + 4096 * (i + 1));
+    }
+    struct index index = open_index();
+    assert_int_equal(index.entry_count, 2);
+    assert_int_equal(index.filters_bytes, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct index_entry entry;
+        index_entry_get(&index, i, &entry);
+        assert_int_equal(entry.filter_bytes, 0);
+        assert_true(index_may_have(&index, &entry, 8));
+    }
+}
+
 static void block_is_full_at_the_batch_that_reaches_its_size(void **state)
 {
     (void)state;
@@ -384,6 +405,7 @@ int main(void)
         INDEX_TEST(filter_is_sized_by_different_keys),
         INDEX_TEST(block_with_too_many_keys_has_no_filter_and_the_next_has_one_again),
         INDEX_TEST(block_without_keys_denies_every_key),
+        INDEX_TEST(builder_without_filters_denies_nothing),
         INDEX_TEST(block_is_full_at_the_batch_that_reaches_its_size),
         INDEX_TEST(entry_says_what_its_batches_said),
         INDEX_TEST(block_of_marks_has_no_times),

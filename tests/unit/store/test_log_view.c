@@ -282,6 +282,41 @@ static void place_of_an_lsn_counts_durable_windows_only(void **state)
     view_segment_give(segment);
 }
 
+static void headers_of_a_large_active_segment_are_found_in_bounded_calls(void **state)
+{
+    (void)state;
+    const uint32_t batches = 3 * BLOCK_FIND_HEADERS_MAX + 10;
+    sf_segment(&sf, 1, MIB(12));
+    for (uint32_t i = 0; i < batches; i++) {
+        sf_batch(&sf, 1, 100);
+    }
+    sf_write_raw(&sf);
+    struct view_segment *segment = open_segment(VIEW_ACTIVE);
+    struct block_place place = {0};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(block_reader_find(reader, segment, 1, batches, &place, NULL), -EAGAIN);
+    }
+    assert_int_equal(block_reader_find(reader, segment, batches, batches, &place, NULL), 0);
+    assert_int_equal(place.count, windows_up_to(batches));
+    assert_int_equal(place.i, place.count - 1);
+    struct block_summary summary;
+    uint64_t next = 1;
+    for (uint32_t i = 0; i < place.count; i++) {
+        assert_true(block_reader_summary(reader, i, batches, &summary));
+        assert_int_equal(summary.first_lsn, next);
+        assert_int_equal(summary.record_count, summary.end_lsn - summary.first_lsn);
+        assert_int_equal(summary.time_min_ns, (int64_t)summary.first_lsn * 10);
+        assert_int_equal(summary.time_max_ns, (int64_t)(summary.end_lsn - 1) * 10);
+        next = summary.end_lsn;
+    }
+    assert_int_equal(next, batches + 1);
+    assert_false(block_reader_summary(reader, place.count, batches, &summary));
+    assert_false(block_reader_summary(reader, UINT32_MAX, batches, &summary));
+    assert_true(block_reader_summary(reader, 0, 7, &summary));
+    assert_int_equal(summary.end_lsn, 8); /* less is durable: less is known to be there */
+    view_segment_give(segment);
+}
+
 static void active_segment_grows_while_it_is_read(void **state)
 {
     (void)state;
@@ -823,6 +858,7 @@ int main(void)
         VIEW_TEST(index_denies_what_is_not_in_a_block),
         VIEW_TEST(nothing_above_durable_lsn_is_shown),
         VIEW_TEST(place_of_an_lsn_counts_durable_windows_only),
+        VIEW_TEST(headers_of_a_large_active_segment_are_found_in_bounded_calls),
         VIEW_TEST(active_segment_grows_while_it_is_read),
         VIEW_TEST(reading_stops_at_a_batch_that_is_not_whole),
         VIEW_TEST(proven_damage_in_an_active_segment_is_told),

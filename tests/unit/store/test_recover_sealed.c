@@ -304,6 +304,62 @@ static void unreadable_compacted_file_is_damage_and_not_a_failed_start(void **st
     assert_int_equal(report.corrupt_lsn_count, 20);
 }
 
+/* A disk that does not give one file out at all, a number of times. */
+static struct {
+    const struct file_io_ops *ops;
+    const char *name;
+    unsigned times;
+} refusing;
+
+static int refusing_open(struct file_io *io, const char *name, unsigned flags, struct file *file)
+{
+    if (strcmp(name, refusing.name) == 0 && refusing.times > 0) {
+        refusing.times--;
+        return -EIO;
+    }
+    return refusing.ops->open(io, name, flags, file);
+}
+
+static int recover_refused(const char *name, unsigned times)
+{
+    struct file_io_ops ops = *fixture.io->ops;
+    bool has_active = false;
+    ops.open = refusing_open;
+    refusing.ops = fixture.io->ops;
+    refusing.name = name;
+    refusing.times = times;
+    fixture.io->ops = &ops;
+    int r =
+        recover_run_here(fixture.io, MIB(64), UINT64_MAX, ON_CORRUPTION_QUARANTINE, &has_active);
+    fixture.io->ops = refusing.ops;
+    return r;
+}
+
+/* What cannot be opened is no proven corruption, in either form: nothing is taken for lost. */
+static void file_that_cannot_be_opened_fails_the_start_and_is_no_damage(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"log/0000000000000002.slc", "log/0000000000000003.seg"};
+    for (unsigned i = 0; i < 2; i++) {
+        make_log();
+        form_fixture_replace(fixture.io, 2, NULL);
+        assert_int_equal(recover_refused(names[i], UINT32_MAX), -EIO);
+        assert_int_equal(report.corrupt_batches, 0);
+        assert_int_equal(report.corrupt_lsn_count, 0);
+        assert_true(recover());
+        expect_whole();
+    }
+}
+
+static void compacted_file_that_fails_to_open_once_is_asked_for_again(void **state)
+{
+    (void)state;
+    make_log();
+    form_fixture_replace(fixture.io, 2, NULL);
+    assert_int_equal(recover_refused("log/0000000000000002.slc", 1), 0);
+    expect_whole();
+}
+
 static void damaged_compacted_file_gives_way_to_its_raw_twin(void **state)
 {
     (void)state;
@@ -328,6 +384,86 @@ static void damaged_last_compacted_file_is_not_removed_and_its_id_is_not_used(vo
     assert_int_equal(recovered.start.lsn, 60);
     assert_int_equal(recovered.segment_id_next, SEGMENTS + 1);
     assert_true(exists("log/0000000000000004.slc"));
+}
+
+/* Three batches of three records in segment 1, two in flight at a time; the second is damaged. All
+ * that was written to segment 2 failed; segment 3, in whatever form, is the only witness. */
+static void damage_is_proven_across_a_segment_that_holds_only_failed_copies(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 3; form++) {
+        log_fixture_close(&fixture);
+        log_fixture_open(&fixture);
+        log_fixture_segment(&fixture);
+        log_fixture_batch(&fixture, 3);
+        log_fixture_batch_durable(&fixture, 3, 0);
+        uint64_t damaged = fixture.batch_offset;
+        log_fixture_batch_durable(&fixture, 3, 3);
+        assert_int_equal(sim_disk_corrupt(fixture.disk, fixture.name, damaged + 200, 1), 0);
+        log_fixture_segment(&fixture);
+        log_fixture_poke(&fixture, STORE_BLOCK_BYTES, "torn", 4);
+        log_fixture_segment(&fixture);
+        log_fixture_batch(&fixture, 3);
+        if (form == 1) {
+            form_fixture_seal(fixture.io, 3, NULL);
+        } else if (form == 2) {
+            form_fixture_replace(fixture.io, 3, NULL);
+        }
+        (void)recover();
+        assert_int_equal(report.corrupt_batches, 1);
+        assert_int_equal(report.corrupt_lsn_count, 3);
+        assert_null(strstr(report.text, "segment 2"));
+        assert_int_equal(recovered.start.lsn, 12);
+    }
+}
+
+/* A batch fails in segment 1 and again in 2 (its header whole, its payload not), and a second one
+ * behind it in 1; both are written to segment 3; 4 witnesses all of it. */
+static void failed_copies_are_no_damage_whatever_later_segments_witness(void **state)
+{
+    (void)state;
+    log_fixture_segment(&fixture);
+    log_fixture_batch(&fixture, 3);
+    struct batch_header failed = fixture.next;
+    log_fixture_batch(&fixture, 3);
+    assert_int_equal(sim_disk_corrupt(fixture.disk, fixture.name, fixture.batch_offset + 200, 1),
+                     0);
+    log_fixture_batch_durable(&fixture, 2, 3);
+    log_fixture_rewind(&fixture, &failed);
+    log_fixture_segment(&fixture);
+    log_fixture_batch(&fixture, 3);
+    assert_int_equal(sim_disk_corrupt(fixture.disk, fixture.name, fixture.batch_offset + 200, 1),
+                     0);
+    log_fixture_rewind(&fixture, &failed);
+    log_fixture_segment(&fixture);
+    log_fixture_batch(&fixture, 3);
+    log_fixture_batch(&fixture, 2);
+    log_fixture_segment(&fixture);
+    log_fixture_batch(&fixture, 4);
+    assert_true(recover());
+    assert_string_equal(report.text, "");
+    assert_int_equal(report.corrupt_batches, 0);
+    assert_int_equal(report.corrupt_lsn_count, 0);
+    assert_int_equal(recovered.start.lsn, 12);
+}
+
+static void leave_out_four(struct segment_footer *footer)
+{
+    footer->flags |= SEALED_DAMAGED;
+    footer->record_count -= 4;
+}
+
+static void damaged_footer_may_name_fewer_records_than_lsns(void **state)
+{
+    (void)state;
+    make_log();
+    form_fixture_seal(fixture.io, 2, &(struct form_options){.on_footer = leave_out_four});
+    assert_true(recover());
+    expect_whole();
+    struct walk_file file = {0};
+    assert_int_equal(walk_file_open(&file, fixture.io, 2, SEGMENT_FORM_RAW, NULL), 0);
+    assert_true(file.has_footer);
+    walk_file_end(&file);
 }
 
 static void missing_segment_is_told_and_its_lsns_are_lost(void **state)
@@ -580,8 +716,13 @@ int main(void)
         SEALED_TEST(segment_sealed_as_damaged_is_reported_at_every_start),
         SEALED_TEST(damaged_compacted_file_is_told_and_its_lsns_are_lost),
         SEALED_TEST(unreadable_compacted_file_is_damage_and_not_a_failed_start),
+        SEALED_TEST(file_that_cannot_be_opened_fails_the_start_and_is_no_damage),
+        SEALED_TEST(compacted_file_that_fails_to_open_once_is_asked_for_again),
         SEALED_TEST(damaged_compacted_file_gives_way_to_its_raw_twin),
         SEALED_TEST(damaged_last_compacted_file_is_not_removed_and_its_id_is_not_used),
+        SEALED_TEST(damage_is_proven_across_a_segment_that_holds_only_failed_copies),
+        SEALED_TEST(failed_copies_are_no_damage_whatever_later_segments_witness),
+        SEALED_TEST(damaged_footer_may_name_fewer_records_than_lsns),
         SEALED_TEST(missing_segment_is_told_and_its_lsns_are_lost),
         SEALED_TEST(swapped_segments_are_told),
         SEALED_TEST(segment_of_another_node_is_told),

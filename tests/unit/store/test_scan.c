@@ -564,9 +564,55 @@ static void a_filter_with_escapes_sees_records_whose_backslash_could_spell_it(vo
     scan_free(scan);
     assert_true(result.count > 0 && result.count < sf.record_count / 2);
     for (size_t i = 0; i < result.count; i++) {
-        assert_non_null(strchr(sf.records[result.lsns[i] - 1].text, '\\'));
+        assert_non_null(strstr(sf.records[result.lsns[i] - 1].text, "\\u"));
     }
     sf_close(&sf);
+}
+
+/* Is a record of that text a candidate for the literal? Beside it lies one that is none. */
+static bool is_candidate(const char *text, struct slice literal)
+{
+    struct sf sf;
+    struct scan_filter filter = sf_all();
+    sf_open(&sf, 5);
+    sf_roll(&sf);
+    for (uint64_t lsn = 1; lsn <= 2; lsn++) {
+        struct sf_record *record = &sf.records[lsn - 1];
+        sf_record_make(&sf, record, lsn);
+        int bytes = snprintf(record->text, sizeof record->text, "{\"message\":\"%s\"}",
+                             lsn == 1 ? "nothing of it" : text);
+        record->record.payload.bytes = (size_t)bytes;
+    }
+    sf_batch_write(&sf, sf.records, 2);
+    sf.record_count = 2;
+    atomic_store_explicit(&sf.durable_lsn, 2, memory_order_release); /* W1 */
+    sf_publish(&sf);
+    filter.literal = literal;
+    sf_result_init(&result);
+    struct scan *scan = sf_scan(&sf, &result, &filter, false);
+    sf_run(scan, &result);
+    scan_free(scan);
+    sf_close(&sf);
+    assert_true(result.count == 0 || (result.count == 1 && result.lsns[0] == 2));
+    return result.count == 1;
+}
+
+static void only_an_escape_that_could_spell_the_literal_makes_a_candidate(void **state)
+{
+    (void)state;
+    assert_true(is_candidate("xabcx", SLICE_LITERAL("abc")));
+    assert_true(is_candidate("xa\\u0062cx", SLICE_LITERAL("abc")));
+    assert_true(is_candidate("\\u00e4", SLICE_LITERAL("\xc3\xa4")));
+    assert_true(is_candidate("\\ud83d\\ude00", SLICE_LITERAL("\xf0\x9f\x98\x80")));
+    assert_true(is_candidate("a\\/b", SLICE_LITERAL("a/b")));
+    assert_true(is_candidate("a\\u002fb", SLICE_LITERAL("a/b")));
+    assert_true(is_candidate("a\\tb", SLICE_LITERAL("a\tb")));
+    assert_true(is_candidate("a\\\"b", SLICE_LITERAL("a\"b")));
+    assert_true(is_candidate("a\\\\b", SLICE_LITERAL("a\\b")));
+    assert_true(is_candidate("he said \\\"abc\\\"", SLICE_LITERAL("abc")));
+    assert_false(is_candidate("he said \\\"ab\\\"", SLICE_LITERAL("abc")));
+    assert_false(is_candidate("a\\/b\\n\\\\", SLICE_LITERAL("abc")));
+    assert_false(is_candidate("ab", SLICE_LITERAL("a/b")));
 }
 
 /* ---- what it costs ---- */
@@ -665,6 +711,182 @@ static void a_value_that_few_blocks_have_costs_few_blocks(void **state)
         scan_free(scan);
         sf_close(&sf);
     }
+}
+
+/* A durable batch of records that all happened at the same time. */
+static void append_at(struct sf *sf, uint32_t count, int64_t time_ns)
+{
+    struct sf_record *records = sf->records + sf->record_count;
+    for (uint32_t i = 0; i < count; i++) {
+        sf_record_make(sf, &records[i], sf->record_count + i + 1);
+        records[i].record.event_time_ns = time_ns;
+    }
+    sf_batch_write(sf, records, count);
+    sf->record_count += count;
+    atomic_store_explicit(&sf->durable_lsn, sf->record_count, memory_order_release); /* W1 */
+}
+
+/* Headers and payloads of LSN first..last, in batches of batch_records. */
+static uint64_t raw_bytes_of(const struct sf *sf, uint64_t first, uint64_t last,
+                             uint32_t batch_records)
+{
+    uint64_t bytes = (last + 1 - first) / batch_records * BATCH_HEADER_BYTES;
+    for (uint64_t lsn = first; lsn <= last; lsn++) {
+        bytes += record_padded_bytes(0, sf->records[lsn - 1].record.payload.bytes);
+    }
+    return bytes;
+}
+
+/* Of three active segments (LSN 1-40, 41-80, 81-120, one second each) only the last can match: the
+ * payloads of the others cannot even be read. */
+static void a_window_in_which_nothing_can_match_is_not_read(void **state)
+{
+    (void)state;
+    struct sf sf;
+    sf_open(&sf, 1);
+    sf.has_recent = false;
+    for (unsigned i = 0; i < 12; i++) {
+        if (i % 4 == 0) {
+            sf_roll(&sf);
+        }
+        append_at(&sf, 10, SF_TIME_NS + i / 4 * (int64_t)NS_S);
+    }
+    sf_publish(&sf);
+    sim_disk_fail_reads(sf.disk, "log/0000000000000001.seg", batch_offset(1) + 700, 1);
+    sim_disk_fail_reads(sf.disk, "log/0000000000000002.seg", batch_offset(3) + 700, 1);
+    struct scan_filter filters[2] = {sf_all(), sf_all()};
+    filters[0].time_min_ns = SF_TIME_NS + 2 * (int64_t)NS_S;
+    filters[1].kinds = 1u << (RECORD_LOG + 2); /* from LSN 97 on */
+    for (unsigned i = 0; i < 4; i++) {
+        const struct scan_filter *filter = &filters[i / 2];
+        bool is_descending = i % 2 == 1;
+        sf_result_init(&result);
+        struct scan *scan = sf_scan(&sf, &result, filter, is_descending);
+        sf_run(scan, &result);
+        assert_int_equal(result.damages, 0);
+        assert_true(result.count > 0);
+        sf_expect(&sf, &result, filter, is_descending, 120);
+        assert_int_equal(scan_skipped_bytes(scan), raw_bytes_of(&sf, 1, 80, 10));
+        assert_true(scan_bytes(scan) <= raw_bytes_of(&sf, 81, 120, 10));
+        scan_free(scan);
+    }
+    sf_close(&sf);
+}
+
+/* 400 batches: more headers than a step reads, two windows. The second half is an hour later. */
+static void windows_of_one_segment_are_passed_over_in_either_order(void **state)
+{
+    (void)state;
+    struct sf sf;
+    sf_open(&sf, 1);
+    sf.has_recent = false;
+    sf_roll(&sf);
+    for (unsigned i = 0; i < 400; i++) {
+        append_at(&sf, 3, SF_TIME_NS + (i < 256 ? 0 : 3600 * (int64_t)NS_S));
+    }
+    sf_publish(&sf);
+    for (unsigned i = 0; i < 4; i++) {
+        bool is_first = i / 2 == 0;
+        struct scan_filter filter = sf_all();
+        filter.time_min_ns = is_first ? SF_TIME_NS : SF_TIME_NS + (int64_t)NS_S;
+        filter.time_max_ns = filter.time_min_ns + (is_first ? 0 : 3600 * (int64_t)NS_S);
+        sf_result_init(&result);
+        struct scan *scan = sf_scan(&sf, &result, &filter, i % 2 == 1);
+        sf_run(scan, &result);
+        sf_expect(&sf, &result, &filter, i % 2 == 1, sf.record_count);
+        assert_int_equal(result.count, is_first ? 768 : 432);
+        uint64_t skipped =
+            is_first ? raw_bytes_of(&sf, 769, 1200, 3) : raw_bytes_of(&sf, 1, 768, 3);
+        assert_int_equal(scan_skipped_bytes(scan), skipped);
+        assert_int_equal(scan_bytes(scan) + skipped, raw_bytes_of(&sf, 1, 1200, 3));
+        scan_free(scan);
+    }
+    sf_close(&sf);
+}
+
+static void bytes_of_a_growing_window_are_skipped_once(void **state)
+{
+    (void)state;
+    struct sf sf;
+    sf_open(&sf, 1);
+    sf.has_recent = false;
+    sf_roll(&sf);
+    sf_publish(&sf);
+    struct scan_filter filter = sf_all();
+    filter.time_min_ns = SF_TIME_NS + 1;
+    sf_result_init(&result);
+    struct scan *scan = sf_scan(&sf, &result, &filter, false);
+    for (unsigned i = 0; i < 50; i++) {
+        append_at(&sf, 10, SF_TIME_NS);
+        sf_run(scan, &result);
+        assert_int_equal(scan_position(scan), sf.record_count + 1);
+    }
+    uint64_t all = raw_bytes_of(&sf, 1, sf.record_count, 10);
+    assert_in_range(scan_skipped_bytes(scan), all - all / 20, all + all / 20);
+    assert_int_equal(scan_bytes(scan), 0);
+    assert_int_equal(result.count, 0);
+    append_at(&sf, 1, SF_TIME_NS + 1);
+    sf_run(scan, &result);
+    assert_int_equal(result.count, 1);
+    scan_free(scan);
+    sf_close(&sf);
+}
+
+/* LSN 21-30 lie in the first segment, too, of another time, and do not count there. */
+static void a_superseded_batch_is_not_passed_over_in_place_of_what_counts(void **state)
+{
+    (void)state;
+    for (size_t seen = 1; seen <= 2; seen++) {
+        struct sf sf;
+        struct scan_filter filter = sf_all();
+        sf_open(&sf, 1);
+        sf.has_recent = false;
+        sf_roll(&sf);
+        append_at(&sf, 20, SF_TIME_NS);
+        struct batch_header before = sf.next;
+        append_at(&sf, 10, SF_TIME_NS);
+        sf.record_count = 20;
+        sf.segments[0].next_lsn = 21;
+        sf.next.batch_seq = before.batch_seq;
+        sf.next.first_lsn = before.first_lsn;
+        sf.next.previous_crc = before.previous_crc;
+        sf_roll(&sf);
+        append_at(&sf, 10, SF_TIME_NS + 5);
+        sf_publish_until(&sf, seen);
+        filter.time_min_ns = SF_TIME_NS + 5;
+        for (int is_descending = 0; is_descending < 2; is_descending++) {
+            sf_result_init(&result);
+            struct scan *scan = sf_scan(&sf, &result, &filter, is_descending == 1);
+            sf_run(scan, &result);
+            scan_free(scan);
+            assert_int_equal(result.damages, 0);
+            assert_int_equal(result.count, 10);
+            sf_expect(&sf, &result, &filter, is_descending == 1, 30);
+        }
+        sf_close(&sf);
+    }
+}
+
+/* The last batch may be torn: whoever writes the log may yet write these LSNs again. */
+static void a_tool_does_not_pass_over_what_nobody_calls_durable(void **state)
+{
+    (void)state;
+    struct sf sf;
+    log_of_120(&sf, FORM_ACTIVE);
+    damage_raw(&sf, 3, batch_offset(3) + 700);
+    struct scan_filter filter = sf_all();
+    filter.time_min_ns = INT64_MAX;
+    struct scan_source source = {.views = sf.views};
+    struct scan_options options = {.filter = filter, .match = sf_match, .take = sf_take};
+    sf_result_init(&result);
+    result.sf = &sf;
+    options.context = &result;
+    struct scan *scan = scan_new(&source, &options);
+    sf_run(scan, &result);
+    assert_int_equal(scan_position(scan), 111);
+    assert_int_equal(result.damages, 0);
+    scan_free(scan);
+    sf_close(&sf);
 }
 
 static void a_step_looks_into_one_block_at_most(void **state)
@@ -778,6 +1000,12 @@ int main(void)
         cmocka_unit_test(a_following_scan_that_keeps_up_reads_memory_and_never_the_disk),
         cmocka_unit_test(nothing_is_held_between_steps_but_the_position),
         cmocka_unit_test(a_value_that_few_blocks_have_costs_few_blocks),
+        cmocka_unit_test(only_an_escape_that_could_spell_the_literal_makes_a_candidate),
+        cmocka_unit_test(a_window_in_which_nothing_can_match_is_not_read),
+        cmocka_unit_test(windows_of_one_segment_are_passed_over_in_either_order),
+        cmocka_unit_test(bytes_of_a_growing_window_are_skipped_once),
+        cmocka_unit_test(a_superseded_batch_is_not_passed_over_in_place_of_what_counts),
+        cmocka_unit_test(a_tool_does_not_pass_over_what_nobody_calls_durable),
         cmocka_unit_test(a_step_looks_into_one_block_at_most),
         cmocka_unit_test(a_query_thread_scans_under_the_memory_latch),
         cmocka_unit_test(a_block_of_any_bytes_is_survived),
