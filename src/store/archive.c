@@ -90,8 +90,8 @@ static void listing_on_name(void *context, const char *name)
         return;
     }
     bool is_raw = segment_parse_name(&id, name);
-    if (!is_raw && !compacted_parse_name(&id, name)) {
-        return;
+    if ((!is_raw && !compacted_parse_name(&id, name)) || id == UINT64_MAX) {
+        return; /* no segment could follow the last id of all: it is not one of ours */
     }
     if (listing->count == listing->room) {
         size_t room = listing->room == 0 ? LISTING_ROOM_FIRST : 2 * listing->room;
@@ -215,6 +215,7 @@ int archive_start(struct archive *archive, struct err *err)
     archive->active_seen =
         atomic_load_explicit(&archive->status->active_segment, memory_order_acquire);
     start_table(archive, listing);
+    archive_refuse_strangers(archive);
     archive_publish(archive);
 free_listing:
     mem_free(listing->files);

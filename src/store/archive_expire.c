@@ -39,16 +39,26 @@ static bool is_over_bytes(const struct archive *archive)
     return limit != 0 && archive_stat(&archive->status->log_bytes) > limit;
 }
 
-/* By receipt time of the last batch. A segment without one is as old as what was before it. */
+/* By receipt time of the last batch. A segment without one is as old as what was before it. One that
+ * cannot be read or sealed is at least as old as the first behind it that says when it was written:
+ * it must not keep everything behind it for ever. */
 static bool is_over_age(const struct archive *archive)
 {
-    const struct view_segment *view = archive->segments[0].view;
     uint64_t limit = archive->options.retention_age_ns;
+    const struct view_segment *view = NULL;
+    for (size_t i = 0; i < archive->count && limit != 0; i++) {
+        view = archive->segments[i].view;
+        if (view != NULL && view->state != VIEW_ACTIVE) {
+            break;
+        }
+    }
     if (limit == 0 || view == NULL || view->state == VIEW_ACTIVE) {
         return false;
     }
-    int64_t age = archive->io->ops->real_ns(archive->io) - view->footer.built_max_ns;
-    return age > 0 && (uint64_t)age > limit;
+    /* Unsigned: the difference of two times may need a bit more than they have. */
+    int64_t now_ns = archive->io->ops->real_ns(archive->io);
+    int64_t built_ns = view->footer.built_max_ns;
+    return now_ns > built_ns && (uint64_t)now_ns - (uint64_t)built_ns > limit;
 }
 
 static bool is_waited_for(const struct archive *archive, uint64_t last_lsn)

@@ -15,6 +15,7 @@
 #include "core/mem.h"
 
 #define TABLE_ROOM_FIRST  64u
+#define IDS_TRIED         1024u
 #define BUFFER_KEPT_BYTES MIB(4) /* a buffer grown beyond it for a giant batch is given back */
 
 /* ---- small things that all parts use ---- */
@@ -177,12 +178,54 @@ void archive_tell_unreadable(struct archive *archive, uint64_t id, const struct 
         err->text);
 }
 
+static bool is_stranger(const struct archive *archive, const struct view_segment *view)
+{
+    const struct ulid *node = &view->header.node;
+    return archive->is_node_known && memcmp(node, &archive->options.node, sizeof *node) != 0 &&
+           memcmp(node, &archive->log_node, sizeof *node) != 0;
+}
+
+int archive_view_open(struct view_segment **view, const struct archive *archive, uint64_t id,
+                      enum view_state state, struct err *err)
+{
+    int r = view_segment_open(view, archive->io, id, state, err);
+    if (r == 0 && is_stranger(archive, *view)) {
+        view_segment_give(*view);
+        r = err_set(err, ERR_CORRUPT, "it belongs to another node");
+    }
+    return r;
+}
+
+void archive_refuse_strangers(struct archive *archive)
+{
+    const struct view_segment *newest = NULL;
+    bool is_ours = false;
+    for (size_t i = 0; i < archive->count; i++) {
+        const struct view_segment *view = archive->segments[i].view;
+        newest = view != NULL ? view : newest;
+        is_ours = is_ours || (view != NULL && memcmp(&view->header.node, &archive->options.node,
+                                                     sizeof view->header.node) == 0);
+    }
+    archive->is_node_known = true;
+    archive->log_node = is_ours || newest == NULL ? archive->options.node : newest->header.node;
+    for (size_t i = 0; i < archive->count; i++) {
+        struct archive_segment *segment = &archive->segments[i];
+        if (segment->view != NULL && is_stranger(archive, segment->view)) {
+            struct err err = {0};
+            (void)err_set(&err, ERR_CORRUPT, "it belongs to another node");
+            archive_tell_unreadable(archive, segment->id, &err);
+            view_segment_give(segment->view);
+            segment->view = NULL;
+        }
+    }
+}
+
 /* A raw file as it is: not sealed, whatever lies behind its batches. */
 void archive_add_active(struct archive *archive, uint64_t id)
 {
     struct err err = {0};
     struct view_segment *view = NULL;
-    int r = view_segment_open(&view, archive->io, id, VIEW_ACTIVE, &err);
+    int r = archive_view_open(&view, archive, id, VIEW_ACTIVE, &err);
     if (r == -ENOENT) {
         return; /* ids may be left out */
     }
@@ -209,11 +252,37 @@ void archive_reopen_unreadable(struct archive *archive, uint64_t now_ns)
         enum view_state state = segment->is_compacted ? VIEW_COMPACTED : VIEW_ACTIVE;
         struct view_segment *view = NULL;
         if (segment->view == NULL &&
-            view_segment_open(&view, archive->io, segment->id, state, NULL) == 0) {
+            archive_view_open(&view, archive, segment->id, state, NULL) == 0) {
             segment->bytes = segment->bytes == 0 ? view->stored_bytes : segment->bytes;
             archive_replace(archive, segment, view);
         }
     }
+}
+
+struct next_id {
+    uint64_t from;
+    uint64_t id; /* the smallest at or above from */
+};
+
+static void next_on_name(void *context, const char *name)
+{
+    struct next_id *next = context;
+    uint64_t id = 0;
+    if (segment_parse_name(&id, name) && id >= next->from) {
+        next->id = u64_min(next->id, id);
+    }
+}
+
+/* The id to look at behind `id`. Ids follow each other but for what recovery went around: a file with
+ * a huge number for a name may leave a hole that nobody can count through. */
+static uint64_t id_behind(const struct archive *archive, uint64_t id, uint64_t active)
+{
+    struct next_id next = {.from = id + 1, .id = active};
+    if (active - id <= IDS_TRIED) {
+        return id + 1;
+    }
+    int r = archive->io->ops->list(archive->io, SEGMENT_DIR, next_on_name, &next);
+    return r < 0 ? active : next.id;
 }
 
 bool archive_look_for_active(struct archive *archive)
@@ -227,9 +296,12 @@ bool archive_look_for_active(struct archive *archive)
     if (archive->count != 0) {
         from = u64_max(from, archive->segments[archive->count - 1].id + 1);
     }
-    for (uint64_t id = from; id <= active;
-         id++) { /* at most what was written since the last look */
+    for (uint64_t id = from; id <= active; /* at most what was written since the last look */
+         id = id_behind(archive, id, active)) {
         archive_add_active(archive, id);
+        if (id == active) {
+            break;
+        }
     }
     archive->active_seen = active;
     return true;

@@ -112,6 +112,8 @@ struct archive {
     struct archive_segment *segments;
     size_t count;
     size_t room;
+    bool is_node_known;    /* log_node is: false while a start fills the table */
+    struct ulid log_node;  /* of the log as a start found it: options.node, or an older one */
     uint64_t active_seen;  /* W2 as last looked at */
     uint64_t reopen_at_ns; /* when to try again those that could not be opened */
     bool is_view_stale;    /* the table has changed since the last view */
@@ -151,6 +153,12 @@ void archive_add_active(struct archive *archive, uint64_t id);
 bool archive_look_for_active(struct archive *archive);
 /* What the disk refused to read once it may read again. */
 void archive_reopen_unreadable(struct archive *archive, uint64_t now_ns);
+/* As view_segment_open; ERR_CORRUPT for a file of another node. */
+int archive_view_open(struct view_segment **view, const struct archive *archive, uint64_t id,
+                      enum view_state state, struct err *err) MUST_USE;
+/* Once all files are in the table: whose log it is, as recovery decides it; the views of other nodes
+ * leave the table. */
+void archive_refuse_strangers(struct archive *archive);
 void archive_tell_unreadable(struct archive *archive, uint64_t id, const struct err *err);
 struct archive_segment *archive_find(struct archive *archive, uint64_t id);
 /* Replaces the segment's view (the reference is taken over) and counts its bytes anew. */

@@ -41,8 +41,8 @@ static void recover_on_name(void *context, const char *name)
     uint64_t id = 0;
     bool is_raw = segment_parse_name(&id, name);
     bool is_compacted = !is_raw && compacted_parse_name(&id, name);
-    if (!is_raw && !is_compacted) {
-        return;
+    if ((!is_raw && !is_compacted) || id == UINT64_MAX) {
+        return; /* no segment could follow the last id of all: it is not one of ours */
     }
     if (listing->is_counting) {
         listing->count++;

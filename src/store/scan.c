@@ -25,6 +25,9 @@
 
 #define SKIPS_MAX         16u /* of a step: each a segment, or blocks of one, that need no reading */
 #define RECENT_ROUNDS_MAX 32u /* of a descending step: each a batch of the newest */
+/* Candidates of a step, from a disk block: each may cost match the walk of a JSON object, some 0.5
+ * us, and a giant batch of small records holds a hundred thousand. */
+#define SHOW_MAX 1024u
 
 struct scan {
     struct scan_source source;
@@ -111,11 +114,13 @@ static void pass(struct scan *scan, const struct scan_span *span)
     }
 }
 
-/* Shows what is left of the block's candidates: SCAN_MORE, or SCAN_FULL. */
-static int show(struct scan *scan)
+/* Shows what is left of the block's candidates, count_max at most: SCAN_MORE, or SCAN_FULL. */
+static int show(struct scan *scan, size_t count_max)
 {
     const struct scan_options *options = &scan->options;
-    while (scan->shown < scan->block.count) {
+    size_t left = scan->block.count - scan->shown;
+    size_t shown_end = scan->shown + (left < count_max ? left : count_max);
+    while (scan->shown < shown_end) {
         size_t i = options->is_descending ? scan->block.count - 1 - scan->shown : scan->shown;
         struct scan_record record;
         scan_block_record(&scan->block, i, &record);
@@ -125,6 +130,9 @@ static int show(struct scan *scan)
         if (is_match && !options->take(options->context, &record)) {
             return SCAN_FULL;
         }
+    }
+    if (scan->shown < scan->block.count) {
+        return SCAN_MORE; /* is_pending stays */
     }
     struct scan_span run = {scan->block.run_first, scan->block.run_end};
     pass(scan, &run);
@@ -187,7 +195,7 @@ static int recent_look(struct scan *scan)
     bool is_found = scan_block_extent(&scan->block.block, &span.first, &span.end) &&
                     span.end > scan->position && collect(scan, &span, &missing);
     if (is_found) {
-        result = show(scan);
+        result = show(scan, SIZE_MAX); /* all: the memory is held only now */
     }
     recent_give(scan->source.recent, &hold);
     return result;
@@ -225,7 +233,7 @@ static int held_step(struct scan *scan, struct err *err)
     scan->block.is_trusted = scan->disk.held.state == VIEW_COMPACTED; /* by its stored_crc */
     if (collect(scan, &scan->disk.held.span, &missing)) {
         scan->is_pending = true;
-        return show(scan);
+        return show(scan, SHOW_MAX);
     }
     char place[SCAN_PLACE_BYTES];
     scan_disk_place(&scan->disk, place);
@@ -295,7 +303,7 @@ static int step(struct scan *scan, struct err *err)
         begin(scan, durable);
     }
     if (scan->is_pending) {
-        return show(scan);
+        return show(scan, SHOW_MAX);
     }
     if (is_past(scan, durable)) {
         return SCAN_END;

@@ -1,8 +1,9 @@
 /*
  * scan: finds records in the log: skips with the index what cannot match, walks the rest block by
  * block. One scan = one struct, used by one thread at a time; scan_step does at most one block
- * (about 1 MiB, a few hundred us), so that many scans share a thread fairly and one can be left at
- * any time.
+ * (about 1 MiB, a few hundred us) and shows about a thousand candidates of it, so that many scans
+ * share a thread fairly and one can be left at any time. A request of many MiB is one batch and so
+ * one block: its step takes about a millisecond for each MiB.
  *
  * The store looks at what the record header says (kind, severity, event time, LSN) and for a
  * literal in the raw bytes (SIMD, whole block at once); whether a candidate really matches is for

@@ -618,6 +618,117 @@ static void segments_expire_by_the_age_of_their_last_batch(void **state)
     ar_end(&fx);
 }
 
+/* The oldest segment's compacted file is damaged: it has no view and tells no age. */
+static void unreadable_segment_does_not_keep_what_is_behind_it_from_expiring(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 26);
+    store_close(fx.store);
+    fx.options.compacts = true;
+    fx.options.compact_level = 1;
+    fx.options.retention_age_ns = 3600 * NS_S;
+    fx_open(&fx);
+    ar_put(&fx, 2 * PER_SEGMENT + 5);
+    assert_true(ar_work(&fx));
+    assert_string_equal(ar_states(&fx), "CCA");
+    fx_stop(&fx);
+    assert_int_equal(sim_disk_corrupt(fx.disk, "log/0000000000000001.slc", 0, 1), 0);
+    fx_open(&fx);
+    assert_string_equal(ar_states(&fx), "CA");
+    assert_int_equal(ar_count(&fx, ".slc"), 2);
+    sim_disk_advance(fx.disk, 4000 * NS_S);
+    assert_true(ar_work(&fx));
+    assert_int_equal(ar_count(&fx, ".slc"), 0);
+    assert_string_equal(ar_states(&fx), "A");
+    ar_end(&fx);
+}
+
+/* A footer that passes its checksum may say any time: the age must not overflow. */
+static void footer_of_any_time_has_an_age(void **state)
+{
+    (void)state;
+    static const int64_t times[] = {INT64_MIN, -1, INT64_MAX};
+    for (unsigned i = 0; i < ARRAY_COUNT(times); i++) {
+        struct fixture fx;
+        fx_init(&fx, 27);
+        ar_put(&fx, PER_SEGMENT + 5);
+        assert_true(ar_work(&fx));
+        fx_stop(&fx);
+        char raw[SEGMENT_NAME_BYTES];
+        uint8_t block[STORE_BLOCK_BYTES];
+        struct segment_footer footer;
+        struct file file;
+        struct file_io *io = sim_disk_io(fx.disk);
+        segment_name(raw, 1);
+        uint64_t at = ar_file_bytes(&fx, raw) - STORE_BLOCK_BYTES;
+        assert_int_equal(io->ops->open(io, raw, 0, &file), 0);
+        assert_int_equal(io->ops->read(io, file, block, sizeof block, at), sizeof block);
+        assert_int_equal(segment_footer_decode(&footer, block, NULL), 0);
+        footer.built_min_ns = footer.built_max_ns = times[i];
+        segment_footer_encode(block, &footer);
+        assert_int_equal(io->ops->write(io, file, block, sizeof block, at, false), 0);
+        io->ops->close(io, file);
+        fx.options.retention_age_ns = 3600 * NS_S;
+        fx_open(&fx);
+        assert_true(ar_work(&fx));
+        assert_string_equal(ar_states(&fx), times[i] == INT64_MAX ? "SA" : "A");
+        ar_end(&fx);
+    }
+}
+
+/* Recovery does not use it; it must be neither shown nor sealed. */
+static void segment_of_another_node_is_neither_shown_nor_touched(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    struct segment_header header;
+    uint8_t block[STORE_BLOCK_BYTES];
+    struct file file;
+    ar_init(&fx, 28);
+    ar_put(&fx, 2 * PER_SEGMENT + 5);
+    fx_stop(&fx);
+    struct file_io *io = sim_disk_io(fx.disk);
+    char raw[SEGMENT_NAME_BYTES];
+    segment_name(raw, 1);
+    assert_int_equal(io->ops->open(io, raw, 0, &file), 0);
+    assert_int_equal(io->ops->read(io, file, block, sizeof block, 0), sizeof block);
+    assert_int_equal(segment_header_decode(&header, block, NULL), 0);
+    header.node.bytes[3] ^= 1;
+    segment_header_encode(block, &header);
+    assert_int_equal(io->ops->write(io, file, block, sizeof block, 0, false), 0);
+    io->ops->close(io, file);
+    uint64_t bytes = ar_file_bytes(&fx, raw);
+    fx_open(&fx);
+    assert_string_equal(ar_states(&fx), "AA");
+    assert_true(ar_work(&fx));
+    sim_disk_advance(fx.disk, 10 * NS_S); /* nor when it is asked for again */
+    assert_true(ar_work(&fx));
+    assert_string_equal(ar_states(&fx), "CA");
+    assert_int_equal(ar_file_bytes(&fx, raw), bytes);
+    ar_end(&fx);
+}
+
+/* Recovery goes around a file with a huge number for a name; nobody counts up to it. */
+static void hole_in_the_ids_is_not_counted_through(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    ar_init(&fx, 29);
+    ar_put(&fx, 5);
+    fx_stop(&fx);
+    ar_write_file(&fx, "log/0000100000000000.seg", "rubbish", 7);
+    ar_write_file(&fx, "log/ffffffffffffffff.slc", "rubbish", 7);
+    fx_open(&fx);
+    ar_put(&fx, 3 * PER_SEGMENT);
+    assert_true(ar_work(&fx));
+    uint64_t first_lsn = 0;
+    assert_int_equal(ar_read(&fx, &first_lsn), 3 * PER_SEGMENT + 5);
+    assert_int_equal(first_lsn, 1);
+    assert_true(strlen(ar_states(&fx)) >= 4);
+    ar_end(&fx);
+}
+
 static void log_of_marks_alone_goes_on_where_it_was(void **state)
 {
     (void)state;
@@ -1147,6 +1258,10 @@ int main(void)
         cmocka_unit_test(what_a_sink_waits_for_is_kept_and_sheds),
         cmocka_unit_test(dropping_what_a_sink_waits_for_is_counted),
         cmocka_unit_test(segments_expire_by_the_age_of_their_last_batch),
+        cmocka_unit_test(unreadable_segment_does_not_keep_what_is_behind_it_from_expiring),
+        cmocka_unit_test(footer_of_any_time_has_an_age),
+        cmocka_unit_test(segment_of_another_node_is_neither_shown_nor_touched),
+        cmocka_unit_test(hole_in_the_ids_is_not_counted_through),
         cmocka_unit_test(log_of_marks_alone_goes_on_where_it_was),
         cmocka_unit_test(reader_of_an_expired_segment_reads_on),
         cmocka_unit_test(full_disk_comes_back_through_expiry),

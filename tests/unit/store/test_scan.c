@@ -914,6 +914,55 @@ static void a_step_looks_into_one_block_at_most(void **state)
     sf_close(&sf);
 }
 
+/* How often match was asked since the last step. */
+static uint64_t asked;
+
+static bool ask_match(void *context, const struct scan_record *record)
+{
+    asked++;
+    return sf_match(context, record);
+}
+
+static void a_step_shows_a_bounded_number_of_candidates(void **state)
+{
+    (void)state;
+    struct sf sf;
+    struct scan_filter filter = sf_all();
+    sf_open(&sf, 11);
+    sf.has_recent = false;
+    sf.block_batches = 4;
+    sf_roll(&sf);
+    for (unsigned i = 0; i < 4; i++) {
+        sf_append(&sf, 1500);
+    }
+    sf_roll(&sf);
+    sf_seal(&sf, 0);
+    sf_publish(&sf);
+    for (int is_descending = 0; is_descending < 2; is_descending++) {
+        struct scan_source source = {.views = sf.views, .durable_lsn = &sf.durable_lsn};
+        struct scan_options options = {.filter = filter,
+                                       .is_descending = is_descending == 1,
+                                       .match = ask_match,
+                                       .take = sf_take,
+                                       .context = &result};
+        sf_result_init(&result);
+        result.sf = &sf;
+        struct scan *scan = scan_new(&source, &options);
+        int r = SCAN_MORE;
+        while (r != SCAN_END) { /* as many steps as thousands of records */
+            asked = 0;
+            r = sf_step(scan, &result);
+            assert_true(asked <= 1024);
+            uint64_t next = is_descending == 1 ? 6000 - result.count : result.count + 1;
+            assert_int_equal(scan_position(scan), next);
+        }
+        sf_expect(&sf, &result, &filter, is_descending == 1, sf.record_count);
+        assert_int_equal(result.count, 6000);
+        scan_free(scan);
+    }
+    sf_close(&sf);
+}
+
 /* The latch aborts where an agent allocates on its data path outside of a declared window. */
 static void a_query_thread_scans_under_the_memory_latch(void **state)
 {
@@ -1007,6 +1056,7 @@ int main(void)
         cmocka_unit_test(a_superseded_batch_is_not_passed_over_in_place_of_what_counts),
         cmocka_unit_test(a_tool_does_not_pass_over_what_nobody_calls_durable),
         cmocka_unit_test(a_step_looks_into_one_block_at_most),
+        cmocka_unit_test(a_step_shows_a_bounded_number_of_candidates),
         cmocka_unit_test(a_query_thread_scans_under_the_memory_latch),
         cmocka_unit_test(a_block_of_any_bytes_is_survived),
     };
