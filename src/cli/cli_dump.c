@@ -94,7 +94,7 @@ static int dump_walk(struct reader *reader, const struct dump_options *options,
         }
         if (result == 1) {
             if (dump_wants(options, &at)) {
-                printer_put(printer, at.lsn, &at.record);
+                printer_put(printer, at.lsn, at.built_at_ns, &at.record);
             }
             continue;
         }

@@ -287,7 +287,7 @@ static void on_problem(void *context, const char *line)
 static bool on_record(void *context, const struct scan_record *record)
 {
     struct query_run *run = context;
-    printer_put(&run->printer, record->lsn, &record->record);
+    printer_put(&run->printer, record->lsn, record->built_at_ns, &record->record);
     run->taken++;
     /* A reader that left (| head) needs no more of the log to be read. */
     run->is_enough =

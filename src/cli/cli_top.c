@@ -83,7 +83,8 @@ static const char *short_time(char *text, size_t room, double seconds)
 static const char *state_name(double state)
 {
     static const char *const names[] = {"ok", "shedding (429)", "read-only (503)", "stopping"};
-    return state >= 0 && state < (double)ARRAY_COUNT(names) ? names[(int)state] : "?";
+    const size_t count = ARRAY_COUNT(names);
+    return state >= 0 && state < (double)count ? names[(size_t)state] : "?";
 }
 
 static void line_of_numbers(const struct top *top, const char *title, const char *const *labels,

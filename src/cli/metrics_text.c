@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NONE ((double)NAN)
+
 enum {
     LINE_MAX_BYTES = 1024,
     BUCKETS_MAX = 256,
@@ -46,7 +48,7 @@ static bool parse_line(struct metrics_sample *sample, const char *line)
     }
     memcpy(sample->name, line, name_bytes);
     sample->name[name_bytes] = 0;
-    sample->le = NAN;
+    sample->le = NONE;
     if (*rest == '{') {
         const char *end = strrchr(rest, '}');
         const char *le = find_le(rest);
@@ -108,7 +110,7 @@ static const struct metrics_sample *find(const struct metrics_text *metrics, con
 
 double metrics_text_value(const struct metrics_text *metrics, const char *name)
 {
-    const struct metrics_sample *sample = find(metrics, name, NAN);
+    const struct metrics_sample *sample = find(metrics, name, NONE);
     return sample == NULL ? 0 : sample->value;
 }
 
@@ -129,7 +131,7 @@ double metrics_text_quantile(const struct metrics_text *before, const struct met
         }
     }
     if (count == 0 || counts[count - 1] <= 0) {
-        return NAN;
+        return NONE;
     }
     double wanted = quantile * counts[count - 1];
     for (unsigned i = 0; i < count; i++) {
@@ -141,5 +143,5 @@ double metrics_text_quantile(const struct metrics_text *before, const struct met
                                              (counts[i] > below ? counts[i] - below : 1);
         }
     }
-    return NAN;
+    return NONE;
 }

@@ -50,20 +50,21 @@ static void put_payload(const struct printer *printer, struct slice payload)
     put_slice(printer, (struct slice){from, (size_t)(end - from)});
 }
 
-static void put_received(const struct printer *printer, const struct record *record)
+static void put_received(const struct printer *printer, int64_t built_at_ns)
 {
     char text[CLOCK_RFC3339_BYTES];
-    size_t bytes = clock_rfc3339(text, ulid_time_ms(&record->id) * (int64_t)NS_MS, 3);
+    size_t bytes = clock_rfc3339(text, built_at_ns, 6);
     put_slice(printer, (struct slice){(const uint8_t *)text, bytes});
 }
 
-static void put_ndjson(const struct printer *printer, uint64_t lsn, const struct record *record)
+static void put_ndjson(const struct printer *printer, uint64_t lsn, int64_t built_at_ns,
+                       const struct record *record)
 {
     char id[ULID_TEXT_BYTES];
     ulid_format(id, &record->id);
     fprintf(printer->out, "{\"lsn\":%llu,\"id\":\"%.26s\",\"kind\":\"%s\",\"received_at\":\"",
             (unsigned long long)lsn, id, kind_name(record));
-    put_received(printer, record);
+    put_received(printer, built_at_ns);
     fputs("\",\"record\":", printer->out);
     put_payload(printer, record->payload);
     fputs("}\n", printer->out);
@@ -191,14 +192,15 @@ static void put_text(const struct printer *printer, const struct record *record)
 
 /* ---- CSV ---- */
 
-static void put_csv(const struct printer *printer, uint64_t lsn, const struct record *record)
+static void put_csv(const struct printer *printer, uint64_t lsn, int64_t built_at_ns,
+                    const struct record *record)
 {
     char id[ULID_TEXT_BYTES];
     char time[CLOCK_RFC3339_BYTES];
     ulid_format(id, &record->id);
     size_t bytes = clock_rfc3339(time, record->event_time_ns, 9);
     fprintf(printer->out, "%llu,%.26s,%s,", (unsigned long long)lsn, id, kind_name(record));
-    put_received(printer, record);
+    put_received(printer, built_at_ns);
     fprintf(printer->out, ",%.*s,%s,", (int)bytes, time,
             record->severity == SEVERITY_NONE ? "" : levels[level_of(record)].name);
     if (!put_field(printer, record, LOOKUP_SERVICE, true)) {
@@ -221,17 +223,18 @@ void printer_begin(struct printer *printer)
     }
 }
 
-void printer_put(struct printer *printer, uint64_t lsn, const struct record *record)
+void printer_put(struct printer *printer, uint64_t lsn, int64_t built_at_ns,
+                 const struct record *record)
 {
     switch (printer->form) {
     case PRINT_NDJSON:
-        put_ndjson(printer, lsn, record);
+        put_ndjson(printer, lsn, built_at_ns, record);
         break;
     case PRINT_TEXT:
         put_text(printer, record);
         break;
     case PRINT_CSV:
-        put_csv(printer, lsn, record);
+        put_csv(printer, lsn, built_at_ns, record);
         break;
     }
 }

@@ -26,6 +26,8 @@ void printer_open(struct printer *printer, FILE *out, enum print_form form, bool
 void printer_close(struct printer *printer);
 /* CSV: the header line. */
 void printer_begin(struct printer *printer);
-void printer_put(struct printer *printer, uint64_t lsn, const struct record *record);
+/* built_at_ns: of its batch, which is when it was received. */
+void printer_put(struct printer *printer, uint64_t lsn, int64_t built_at_ns,
+                 const struct record *record);
 
 #endif

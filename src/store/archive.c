@@ -90,8 +90,8 @@ static void listing_on_name(void *context, const char *name)
         return;
     }
     bool is_raw = segment_parse_name(&id, name);
-    if ((!is_raw && !compacted_parse_name(&id, name)) || id == UINT64_MAX) {
-        return; /* no segment could follow the last id of all: it is not one of ours */
+    if (!is_raw && !compacted_parse_name(&id, name)) {
+        return;
     }
     if (listing->count == listing->room) {
         size_t room = listing->room == 0 ? LISTING_ROOM_FIRST : 2 * listing->room;

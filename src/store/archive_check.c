@@ -76,6 +76,7 @@ static int check_frame_of_file(struct archive *archive, struct err *err)
         r = archive_bad_copy(err, "its header");
     }
     r = r < 0 ? r : read_back(archive, footer->index_offset, footer->index_bytes, &at, err);
+    ASSERT(r < 0 || at != NULL);
     if (r == 0 && crc32c(0, at, footer->index_bytes) != footer->index_crc) {
         r = archive_bad_copy(err, "its index");
     }

@@ -148,7 +148,7 @@ uint64_t archive_complete_below(const struct archive *archive)
 void archive_publish(struct archive *archive)
 {
     struct view_segment **views =
-        mem_alloc_array(archive->count == 0 ? 1 : archive->count, sizeof *views);
+        mem_alloc_array(archive->count == 0 ? 1 : archive->count, sizeof(struct view_segment *));
     size_t count = 0;
     for (size_t i = 0; i < archive->count; i++) {
         if (archive->segments[i].view != NULL) {

@@ -59,7 +59,7 @@ static void walk_skip(struct block_walk *walk, uint64_t at)
 /* 0: stands in the batch at `at`; ERR_CORRUPT. */
 static int walk_enter(struct block_walk *walk, uint64_t at, struct err *err)
 {
-    struct batch_header header;
+    struct batch_header header = {0};
     int result = walk_header(walk, at, &header, err);
     if (result < 0) {
         walk_skip(walk, at);

@@ -41,8 +41,8 @@ static void recover_on_name(void *context, const char *name)
     uint64_t id = 0;
     bool is_raw = segment_parse_name(&id, name);
     bool is_compacted = !is_raw && compacted_parse_name(&id, name);
-    if ((!is_raw && !is_compacted) || id == UINT64_MAX) {
-        return; /* no segment could follow the last id of all: it is not one of ours */
+    if (!is_raw && !is_compacted) {
+        return;
     }
     if (listing->is_counting) {
         listing->count++;
@@ -248,31 +248,14 @@ static int probe_raw(struct recovery *recovery, struct found *found, struct err 
     return is_longer ? probe_footer(recovery, found, err) : 0;
 }
 
-/* True when the file itself can be had, so that an error was one of reading what is in it. */
-static bool compacted_is_there(const struct recovery *recovery, const struct found *found)
-{
-    char name[SEGMENT_NAME_BYTES];
-    struct file file;
-    compacted_name(name, found->id);
-    if (recovery->io->ops->open(recovery->io, name, FILE_OPEN_READ_ONLY, &file) < 0) {
-        return false;
-    }
-    int64_t size = recovery->io->ops->size(recovery->io, file);
-    recovery->io->ops->close(recovery->io, file);
-    return size >= 0;
-}
-
 /* Header and footer say all that is needed. 0, also when the file is damaged, or its blocks cannot be
  * read: then it is bad. A file that cannot be opened or measured is neither, as with raw ones. */
 static int probe_compacted(struct recovery *recovery, struct found *found, struct err *err)
 {
     struct err why = {0};
     struct walk_file *file = &recovery->file;
-    int r = walk_file_open(file, recovery->io, found->id, SEGMENT_FORM_COMPACTED, &why);
-    if (r == -EIO) {
-        r = walk_file_open(file, recovery->io, found->id, SEGMENT_FORM_COMPACTED, &why);
-    }
-    if (r == ERR_CORRUPT || (r == -EIO && compacted_is_there(recovery, found))) {
+    int r = walk_file_open_or_damaged(file, recovery->io, found->id, SEGMENT_FORM_COMPACTED, &why);
+    if (r == ERR_CORRUPT) {
         found->is_bad = true;
         (void)snprintf(found->problem, sizeof found->problem, "%.150s", why.text);
         return 0;

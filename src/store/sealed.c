@@ -361,7 +361,7 @@ static bool name_parse(uint64_t *id, const char *name, const char *suffix)
 bool compacted_parse_name(uint64_t *id, const char *name)
 {
     uint64_t found = 0;
-    if (!name_parse(&found, name, "slc") || found == 0) {
+    if (!name_parse(&found, name, "slc") || found == 0 || found == UINT64_MAX) {
         return false;
     }
     *id = found;

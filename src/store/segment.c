@@ -49,7 +49,8 @@ static bool parse_hex16(uint64_t *id, const char *name)
 
 bool segment_parse_name(uint64_t *id, const char *name)
 {
-    return parse_hex16(id, name) && strcmp(name + 16, ".seg") == 0 && *id != 0;
+    /* No segment could follow the last id of all, so it is not one of ours. */
+    return parse_hex16(id, name) && strcmp(name + 16, ".seg") == 0 && *id != 0 && *id != UINT64_MAX;
 }
 
 bool segment_is_temporary(const char *name)

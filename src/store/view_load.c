@@ -154,7 +154,7 @@ static int load_once(struct load *load, struct err *err)
         return -EAGAIN;
     }
     mem_free(load->segments);
-    load->segments = mem_alloc_array(load->names.count + 1, sizeof *load->segments);
+    load->segments = mem_alloc_array(load->names.count + 1, sizeof(struct view_segment *));
     for (size_t i = 0; r == 0 && i < load->names.count; i++) {
         const struct name *name = &load->names.items[i];
         r = is_loaded(load, name->id) ? 0 : open_name(load, name, err);

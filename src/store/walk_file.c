@@ -222,6 +222,32 @@ close_file:
     return result;
 }
 
+/* The file itself can be had. */
+static bool file_is_there(struct file_io *io, const char *name)
+{
+    struct file file;
+    if (io->ops->open(io, name, FILE_OPEN_READ_ONLY, &file) < 0) {
+        return false;
+    }
+    int64_t size = io->ops->size(io, file);
+    io->ops->close(io, file);
+    return size >= 0;
+}
+
+int walk_file_open_or_damaged(struct walk_file *walk, struct file_io *io, uint64_t id,
+                              enum segment_form form, struct err *err)
+{
+    struct err why = {0};
+    int result = walk_file_open(walk, io, id, form, &why);
+    if (result == -EIO) {
+        result = walk_file_open(walk, io, id, form, &why);
+    }
+    if (result == -EIO && file_is_there(io, walk->name)) {
+        result = ERR_CORRUPT;
+    }
+    return result < 0 ? err_set(err, result, "%s", why.text) : result;
+}
+
 void walk_file_close(struct walk_file *walk)
 {
     if (walk->is_open) {
@@ -310,6 +336,10 @@ uint32_t walk_file_frame(const struct walk_file *walk, uint64_t place)
     if (walk->form != SEGMENT_FORM_COMPACTED || place < WALK_FILE_BEGIN || place >= walk->end) {
         return high;
     }
+    if (walk->frame_at == NULL) {
+        ASSERT(high == 0); /* the index is damaged: there is no frame */
+        return high;
+    }
     while (high - low > 1) { /* frame_at[low] <= place < frame_at[high]; halves each time */
         uint32_t middle = low + (high - low) / 2;
         *(walk->frame_at[middle] <= place ? &low : &high) = middle;
@@ -321,6 +351,7 @@ uint32_t walk_file_frame(const struct walk_file *walk, uint64_t place)
 static int frame_load(struct walk_file *walk, uint32_t i, struct err *reason)
 {
     struct index_entry entry;
+    ASSERT(walk->frame_at != NULL); /* frames_take */
     index_entry_get(&walk->index, i, &entry);
     if (walk->window_bytes != 0 && walk->window_at == walk->frame_at[i]) {
         return 1;
@@ -464,7 +495,11 @@ int walk_file_has_bytes(struct walk_file *walk, uint64_t place, struct err *reas
 {
     const uint8_t *view = NULL;
     int result = view_at(walk, place, BATCH_HEADER_BYTES, &view, reason);
-    return result <= 0 ? result : view[0] != 0;
+    if (result <= 0) {
+        return result;
+    }
+    ASSERT(view != NULL);
+    return view[0] != 0;
 }
 
 /* ---- places ---- */

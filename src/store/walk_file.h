@@ -69,6 +69,10 @@ struct walk_file {
  * After a failure it is closed. */
 int walk_file_open(struct walk_file *walk, struct file_io *io, uint64_t id, enum segment_form form,
                    struct err *err) MUST_USE;
+/* The same, for who goes on without the file: one that is there but whose header or footer cannot be
+ * read, also when asked a second time, is ERR_CORRUPT as well. -EIO: it cannot be opened or measured. */
+int walk_file_open_or_damaged(struct walk_file *walk, struct file_io *io, uint64_t id,
+                              enum segment_form form, struct err *err) MUST_USE;
 /* Keeps the memory for the next open. */
 void walk_file_close(struct walk_file *walk);
 /* Closes and gives the memory back. */

@@ -133,7 +133,10 @@ static int segment_look(struct walk_segment *segment, enum segment_form form, st
                         struct walk_file *file, struct err *err)
 {
     struct err reason = {0};
-    int result = walk_file_open(file, io, segment->id, form, &reason);
+    /* One old file that cannot be read must not keep anybody from all the others. */
+    int result = form == SEGMENT_FORM_COMPACTED
+                     ? walk_file_open_or_damaged(file, io, segment->id, form, &reason)
+                     : walk_file_open(file, io, segment->id, form, &reason);
     if (result == ERR_CORRUPT || result == ERR_VERSION) {
         segment_problem(segment, form, reason.text);
         return 0;

@@ -131,6 +131,20 @@ class Pages(unittest.TestCase):
                     self.assertEqual(lsns(page(server, route, **parameters)["data"]), expected)
                     self.assertEqual(lsns(lines(server, route, **parameters)), expected)
 
+    def test_a_message_is_found_however_its_sender_spelt_it(self):
+        def spelt(message):
+            return b'{"timestamp":"2025-08-25T10:00:00Z","service":"e2e","level":"INFO","message":"%s"}' % message
+        messages = [rb"nothing of it", rb"xabcdx", rb"xa\u0062c\u0064x", rb"path\/to\/file", rb"path\u002fto/file", rb"path/to/file",
+                    rb"say \"abcd\" twice", rb"say \"nothing\" twice", rb"K\u00f6ln", "K\u00f6ln".encode(), rb"tab\tabcd"]
+        with Server() as server:
+            for message in messages:
+                self.assertEqual(server.post("/v1/logs", spelt(message)).status, 202)
+            for expected, q in [([2, 3, 7, 11], "abcd"), ([4, 5, 6], "path/to/file"), ([7, 8], 'say "'), ([9, 10], "K\u00f6ln"), ([11], "tab\tabcd"),
+                                ([7, 8], "twice"), ([], "u0062"), ([1, 8], "nothing")]:
+                with self.subTest(q=q):
+                    self.assertEqual(lsns(page(server, q=q, order="asc")["data"]), expected)
+                    self.assertEqual(lsns(lines(server, q=q, order="asc")), expected)
+
     def test_bad_parameters_are_422_with_their_names(self):
         with Server() as server:
             for query, name in [("limit=0", "limit"), ("limit=1001", "limit"), ("order=up", "order"), ("start=yesterday", "start"),

@@ -487,6 +487,10 @@ static void a_record_matches_by_what_its_json_means(void **state)
     assert_true(record_matches("level=error", "no JSON", 0));
     assert_false(record_matches("service=corerl", payload, 1));
     assert_true(record_matches("level=error", payload, 1));
+    assert_true(record_matches("q=abc", "{\"message\":\"xa\\u0062cx\"}", 0));
+    assert_true(record_matches("q=a/b", "{\"message\":\"a\\/b\"}", 0));
+    assert_true(record_matches("q=abc", "{\"message\":\"say \\\"abc\\\"\"}", 0));
+    assert_false(record_matches("q=abc", "{\"message\":\"say \\\"ab\\\"c\"}", 0));
 }
 
 int main(void)

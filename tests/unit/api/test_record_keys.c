@@ -73,8 +73,8 @@ static void what_a_query_matches_an_index_finds(void **state)
     static const char *const payloads[] = {
         "{\"service\":\"s\\/1\",\"source\":\"s2\",\"name\":\"s3\",\"correlation_id\":\"s4\"}",
         "{\"service_name\":\"s/1\",\"source\":\"s2\",\"name\":\"s3\",\"x_correlation_id\":\"s4\"}",
-        "{\"service\":\"x\",\"service_name\":\"s/1\",\"source\":\"s2\",\"na\\u006de\":\"s3\","
-        "\"correlation_id\":\"x\",\"x_correlation_id\":\"\\u0073\\u0034\"}",
+        ("{\"service\":\"x\",\"service_name\":\"s/1\",\"source\":\"s2\",\"na\\u006de\":\"s3\","
+         "\"correlation_id\":\"x\",\"x_correlation_id\":\"\\u0073\\u0034\"}"),
     };
     static struct query_params params;
     uint8_t memory[64];

@@ -644,6 +644,25 @@ static void unreadable_segment_does_not_keep_what_is_behind_it_from_expiring(voi
     ar_end(&fx);
 }
 
+/* The log is walked to seal what follows: one sector of an old file must not stop that for good. */
+static void sealing_goes_on_behind_a_compacted_file_that_cannot_be_read(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    ar_init(&fx, 30);
+    ar_put(&fx, 2 * PER_SEGMENT + 5);
+    assert_true(ar_work(&fx));
+    assert_string_equal(ar_states(&fx), "CCA");
+    sim_disk_fail_reads(fx.disk, "log/0000000000000001.slc", 0, 512);
+    ar_put(&fx, 2 * PER_SEGMENT);
+    assert_true(ar_work(&fx));
+    /* All are sealed; one may be kept raw, because damage was told while it was walked. */
+    assert_int_equal(strcspn(ar_states(&fx), "A"), 4);
+    sim_disk_fail_reads(fx.disk, "log/0000000000000001.slc", 0, 0);
+    ar_expect_records(&fx, 1, 4 * PER_SEGMENT + 5);
+    ar_end(&fx);
+}
+
 /* A footer that passes its checksum may say any time: the age must not overflow. */
 static void footer_of_any_time_has_an_age(void **state)
 {
@@ -704,7 +723,7 @@ static void segment_of_another_node_is_neither_shown_nor_touched(void **state)
     assert_true(ar_work(&fx));
     sim_disk_advance(fx.disk, 10 * NS_S); /* nor when it is asked for again */
     assert_true(ar_work(&fx));
-    assert_string_equal(ar_states(&fx), "CA");
+    assert_string_equal(ar_states(&fx), "SA"); /* raw: damage lies right before it */
     assert_int_equal(ar_file_bytes(&fx, raw), bytes);
     ar_end(&fx);
 }
@@ -1259,6 +1278,7 @@ int main(void)
         cmocka_unit_test(dropping_what_a_sink_waits_for_is_counted),
         cmocka_unit_test(segments_expire_by_the_age_of_their_last_batch),
         cmocka_unit_test(unreadable_segment_does_not_keep_what_is_behind_it_from_expiring),
+        cmocka_unit_test(sealing_goes_on_behind_a_compacted_file_that_cannot_be_read),
         cmocka_unit_test(footer_of_any_time_has_an_age),
         cmocka_unit_test(segment_of_another_node_is_neither_shown_nor_touched),
         cmocka_unit_test(hole_in_the_ids_is_not_counted_through),

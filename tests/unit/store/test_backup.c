@@ -115,7 +115,7 @@ static int take(struct fixture *fixture, struct backup_report *report, struct er
 
 static bool exists(const char *dir, const char *name)
 {
-    char path[256];
+    char path[512];
     (void)snprintf(path, sizeof path, "%s/%s", dir, name);
     return access(path, F_OK) == 0;
 }
@@ -131,7 +131,7 @@ static ino_t inode(const char *dir, const char *name)
 
 static void poke(const char *dir, const char *name, off_t at)
 {
-    char path[256];
+    char path[512];
     (void)snprintf(path, sizeof path, "%s/%s", dir, name);
     int fd = open(path, O_WRONLY);
     assert_true(fd >= 0);
