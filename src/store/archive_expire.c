@@ -20,7 +20,9 @@
 
 #include "core/logline.h"
 
-#define LSN_UNKNOWN UINT64_MAX
+#define LSN_UNKNOWN    UINT64_MAX
+#define CLOCK_STEP_NS  (3600 * (int64_t)NS_S) /* what a clock may be corrected by at once */
+#define CLOCK_DOUBT_NS (24 * 3600 * NS_S)
 
 /* The last LSN of the oldest segment. */
 static uint64_t oldest_last_lsn(const struct archive *archive)
@@ -42,7 +44,37 @@ static bool is_over_bytes(const struct archive *archive)
 /* By receipt time of the last batch. A segment without one is as old as what was before it. One that
  * cannot be read or sealed is at least as old as the first behind it that says when it was written:
  * it must not keep everything behind it for ever. */
-static bool is_over_age(const struct archive *archive)
+/* The time that ages are measured with: the real clock, as long as it moves as the monotonic one does. A clock that jumps
+ * ahead would expire the whole log at once; for CLOCK_DOUBT_NS nothing expires by the time that was jumped over, so that
+ * somebody can set it right. What happened while the process was not running is believed. */
+static int64_t age_clock_ns(struct archive *archive)
+{
+    struct archive_clock *clock = &archive->clock;
+    int64_t real_ns = archive->io->ops->real_ns(archive->io);
+    uint64_t mono_ns = archive->io->ops->mono_ns(archive->io);
+    if (!clock->is_set) {
+        *clock = (struct archive_clock){.is_set = true, .real_ns = real_ns, .mono_ns = mono_ns};
+    }
+    int64_t believed_ns = clock->real_ns + (int64_t)(mono_ns - clock->mono_ns);
+    if (real_ns <= believed_ns + CLOCK_STEP_NS) {
+        *clock = (struct archive_clock){.is_set = true, .real_ns = real_ns, .mono_ns = mono_ns};
+        return real_ns;
+    }
+    if (clock->doubt_until_ns == 0) {
+        clock->doubt_until_ns = mono_ns + CLOCK_DOUBT_NS;
+        LOG(LOGLINE_WARNING, "clock_jump",
+            "the clock has jumped ahead by %" PRId64
+            " s: for a day nothing expires by the time between (store.retention_age)",
+            (real_ns - believed_ns) / (int64_t)NS_S);
+    }
+    if (mono_ns >= clock->doubt_until_ns) {
+        clock->is_set = false;
+        return real_ns;
+    }
+    return believed_ns;
+}
+
+static bool is_over_age(struct archive *archive)
 {
     uint64_t limit = archive->options.retention_age_ns;
     const struct view_segment *view = NULL;
@@ -56,7 +88,7 @@ static bool is_over_age(const struct archive *archive)
         return false;
     }
     /* Unsigned: the difference of two times may need a bit more than they have. */
-    int64_t now_ns = archive->io->ops->real_ns(archive->io);
+    int64_t now_ns = age_clock_ns(archive);
     int64_t built_ns = view->footer.built_max_ns;
     return now_ns > built_ns && (uint64_t)now_ns - (uint64_t)built_ns > limit;
 }

@@ -105,6 +105,14 @@ struct archive_expire {
     uint64_t retry_at_ns;
 };
 
+/* See age_clock_ns in archive_expire.c. */
+struct archive_clock {
+    bool is_set;
+    int64_t real_ns; /* when it was last believed, and the monotonic time of that */
+    uint64_t mono_ns;
+    uint64_t doubt_until_ns; /* 0: no doubt */
+};
+
 struct archive {
     struct archive_options options;
     struct file_io *io;
@@ -121,6 +129,7 @@ struct archive {
     struct archive_seal seal;
     struct archive_compact compact;
     struct archive_expire expire;
+    struct archive_clock clock;
     struct archive_pace pace;
     uint8_t *block; /* STORE_BLOCK_BYTES, aligned: headers and footers */
     _Atomic bool stop;

@@ -618,6 +618,48 @@ static void segments_expire_by_the_age_of_their_last_batch(void **state)
     ar_end(&fx);
 }
 
+static const struct file_io_ops *straight_ops;
+static int64_t clock_shift_ns;
+
+static int64_t shifted_real_ns(struct file_io *io)
+{
+    return straight_ops->real_ns(io) + clock_shift_ns;
+}
+
+/* Somebody sets the clock a year ahead while the server runs: nothing expires for a day, and never if it is set
+ * right again; who leaves it so is believed after that day. */
+static void clock_that_jumps_ahead_expires_nothing_for_a_day(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    ar_init_retention(&fx, 24, 0, 10 * 24 * 3600 * NS_S);
+    struct file_io_ops shifted = *sim_disk_io(fx.disk)->ops;
+    straight_ops = sim_disk_io(fx.disk)->ops;
+    shifted.real_ns = shifted_real_ns;
+    clock_shift_ns = 0;
+    sim_disk_io(fx.disk)->ops = &shifted;
+    ar_put(&fx, 2 * PER_SEGMENT + 2);
+    assert_true(ar_work(&fx));
+    clock_shift_ns = 365ll * 24 * 3600 * (int64_t)NS_S;
+    sim_disk_advance(fx.disk, 3600 * NS_S);
+    assert_true(ar_work(&fx));
+    assert_int_equal(fx_stat(&ar_status(&fx)->expired_segments), 0);
+    clock_shift_ns = 0;
+    sim_disk_advance(fx.disk, 30 * 3600 * NS_S);
+    assert_true(ar_work(&fx));
+    assert_int_equal(fx_stat(&ar_status(&fx)->expired_segments), 0);
+    clock_shift_ns = 365ll * 24 * 3600 * (int64_t)NS_S;
+    assert_true(ar_work(&fx));
+    sim_disk_advance(fx.disk, 23 * 3600 * NS_S);
+    assert_true(ar_work(&fx));
+    assert_int_equal(fx_stat(&ar_status(&fx)->expired_segments), 0);
+    sim_disk_advance(fx.disk, 2 * 3600 * NS_S);
+    assert_true(ar_work(&fx));
+    assert_true(fx_stat(&ar_status(&fx)->expired_segments) > 0);
+    sim_disk_io(fx.disk)->ops = straight_ops;
+    ar_end(&fx);
+}
+
 /* The oldest segment's compacted file is damaged: it has no view and tells no age. */
 static void unreadable_segment_does_not_keep_what_is_behind_it_from_expiring(void **state)
 {
@@ -1277,6 +1319,7 @@ int main(void)
         cmocka_unit_test(what_a_sink_waits_for_is_kept_and_sheds),
         cmocka_unit_test(dropping_what_a_sink_waits_for_is_counted),
         cmocka_unit_test(segments_expire_by_the_age_of_their_last_batch),
+        cmocka_unit_test(clock_that_jumps_ahead_expires_nothing_for_a_day),
         cmocka_unit_test(unreadable_segment_does_not_keep_what_is_behind_it_from_expiring),
         cmocka_unit_test(sealing_goes_on_behind_a_compacted_file_that_cannot_be_read),
         cmocka_unit_test(footer_of_any_time_has_an_age),
