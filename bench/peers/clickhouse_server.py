@@ -1,8 +1,8 @@
 """A private clickhouse-server (written for Debian 12's 18.16.1) to compare with: started, loaded and asked by bench/query.
 
 It runs as the current user, with its own configuration, data and log in a directory given to it and two free ports of 127.0.0.1; Debian's
-service, if that is running, is not touched. Settings are that version's defaults but for: times in UTC, connections kept for ten minutes, and
-parts that a merge replaced go after a second, so that the size on disk is that of the data. It dies with this script (setpriv --pdeathsig),
+service, if that is running, is not touched. Settings are that version's defaults but for: times in UTC, connections kept for ten minutes,
+and parts that a merge replaced go after a second. It dies with this script (setpriv --pdeathsig),
 even when that is killed.
 
 What fails raises RuntimeError with the end of the server's own words.
@@ -157,13 +157,15 @@ class ClickHouse:
             list(pool.map(send, shares))
         return time.monotonic() - begin
 
+    def active_parts(self, table):
+        return [p["name"] for p in self.ask(f"SELECT name FROM system.parts WHERE database = 'default' AND table = {quoted(table)} AND active")["data"]]
+
     def merge(self, table, seconds=60):
-        """To one part, and until what it replaced is gone."""
-        self.tell(f"OPTIMIZE TABLE {table} FINAL")
+        """To one part. Asked again while a merge that was under way keeps it from doing so."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            parts = self.ask(f"SELECT active FROM system.parts WHERE database = 'default' AND table = {quoted(table)}")["data"]
-            if [part["active"] for part in parts] == [1]:
+            self.tell(f"OPTIMIZE TABLE {table} FINAL")
+            if len(self.active_parts(table)) == 1:
                 return
             time.sleep(0.1)
         raise RuntimeError(f"{table} was not merged to one part in {seconds} s")
@@ -172,6 +174,6 @@ class ClickHouse:
         return int(self.ask(f"SELECT count() AS n FROM {table}")["data"][0]["n"])
 
     def stored(self, table):
-        """Bytes of the table's files, as du --apparent-size has them."""
-        return sum(os.path.getsize(os.path.join(folder, name))
-                   for folder, _, names in os.walk(os.path.join(self.directory, "data", "data", "default", table)) for name in names)
+        """Bytes of the files of its active parts, as du --apparent-size has them: what a merge replaced stays some seconds more and is not counted."""
+        folder = os.path.join(self.directory, "data", "data", "default", table)
+        return sum(entry.stat().st_size for part in self.active_parts(table) for entry in os.scandir(os.path.join(folder, part)))
