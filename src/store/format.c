@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "core/crc32c.h"
+#include "store/bytes.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "fields are stored as the host has them");
 _Static_assert(BATCH_HEADER_BYTES % RECORD_ALIGN == 0, "the first record of a batch is aligned");
 _Static_assert(RECORD_HEADER_BYTES % RECORD_ALIGN == 0, "records without a body are aligned");
 _Static_assert(STORE_BLOCK_BYTES % RECORD_ALIGN == 0, "batches begin aligned");
@@ -93,63 +93,6 @@ _Static_assert(RECEIPT_DUPLICATES_AT + 4 == RECEIPT_FIXED_BYTES, "the key follow
 static const char SEGMENT_MAGIC[8] = {'S', 'L', 'U', 'I', 'C', 'S', 'E', 'G'};
 static const char BATCH_MAGIC[8] = {'S', 'L', 'U', 'I', 'C', 'B', 'A', 'T'};
 
-static inline void put_u16(uint8_t *to, uint16_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
-static inline void put_u32(uint8_t *to, uint32_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
-static inline void put_u64(uint8_t *to, uint64_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
-static inline void put_i64(uint8_t *to, int64_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
-static inline uint16_t get_u16(const uint8_t *from)
-{
-    uint16_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline uint32_t get_u32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline uint64_t get_u64(const uint8_t *from)
-{
-    uint64_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline int64_t get_i64(const uint8_t *from)
-{
-    int64_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static bool is_zero(const uint8_t *from, size_t bytes)
-{
-    uint8_t any = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        any = (uint8_t)(any | from[i]);
-    }
-    return any == 0;
-}
-
 const char *record_kind_name(enum record_kind kind)
 {
     static const char *const names[] = {
@@ -219,7 +162,7 @@ int segment_header_decode(struct segment_header *header, const uint8_t *block, s
         return result;
     }
     if (get_u32(block + SEGMENT_RESERVED_AT) != 0 ||
-        !is_zero(block + SEGMENT_HEADER_BYTES, STORE_BLOCK_BYTES - SEGMENT_HEADER_BYTES)) {
+        !bytes_are_zero(block + SEGMENT_HEADER_BYTES, STORE_BLOCK_BYTES - SEGMENT_HEADER_BYTES)) {
         return err_set(err, ERR_CORRUPT, "segment header: reserved bytes are not zero");
     }
     if (get_u32(block + SEGMENT_BLOCK_BYTES_AT) != STORE_BLOCK_BYTES) {
@@ -301,7 +244,7 @@ int batch_header_decode(struct batch_header *header, const uint8_t *from, struct
     if (result < 0) {
         return result;
     }
-    if (!is_zero(from + BATCH_RESERVED_AT, BATCH_PAYLOAD_CRC_AT - BATCH_RESERVED_AT)) {
+    if (!bytes_are_zero(from + BATCH_RESERVED_AT, BATCH_PAYLOAD_CRC_AT - BATCH_RESERVED_AT)) {
         return err_set(err, ERR_CORRUPT, "batch header: reserved bytes are not zero");
     }
     struct batch_header found = {
@@ -396,7 +339,7 @@ int64_t record_decode(struct record *record, struct slice from, struct err *err)
                        (unsigned)at[RECORD_FLAGS_AT], (unsigned)meta_bytes);
     }
     if (get_u16(at + RECORD_RESERVED_AT) != 0 ||
-        !is_zero(at + bytes, (size_t)(padded_bytes - bytes))) {
+        !bytes_are_zero(at + bytes, (size_t)(padded_bytes - bytes))) {
         return err_set(err, ERR_CORRUPT, "record: reserved bytes or padding are not zero");
     }
     *record = (struct record){

@@ -14,6 +14,7 @@
 
 #include "store/digest.h"
 #include "store/index_filter.h"
+#include "store/bytes.h"
 
 enum entry_offset {
     ENTRY_OFFSET_AT = 0,
@@ -37,30 +38,6 @@ enum entry_offset {
 _Static_assert(ENTRY_RESERVED_AT + 4 == INDEX_ENTRY_BYTES, "the reserved word ends an entry");
 _Static_assert(INDEX_FILTER_BYTES_MAX % FILTER_BLOCK_BYTES == 0, "filters are whole blocks");
 _Static_assert(INDEX_FIELD_MAX < 16, "the field is the seed of the hash");
-
-static inline uint32_t get_u32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline uint64_t get_u64(const uint8_t *from)
-{
-    uint64_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline void put_u32(uint8_t *to, uint32_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
-static inline void put_u64(uint8_t *to, uint64_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
 
 uint64_t index_key(enum index_field field, struct slice value)
 {

@@ -11,6 +11,7 @@
 
 #include "core/crc32c.h"
 #include "store/segment.h"
+#include "store/bytes.h"
 
 enum footer_offset {
     FOOTER_MAGIC_AT = 0,
@@ -62,51 +63,6 @@ _Static_assert(HEADER_CRC_AT + 4 == SEGMENT_HEADER_BYTES, "the checksum ends the
 static const char FOOTER_MAGIC[8] = {'S', 'L', 'U', 'I', 'C', 'E', 'N', 'D'};
 static const char COMPACTED_MAGIC[8] = {'S', 'L', 'U', 'I', 'C', 'C', 'M', 'P'};
 static const char SEGMENT_MAGIC[8] = {'S', 'L', 'U', 'I', 'C', 'S', 'E', 'G'};
-
-static inline void put_u16(uint8_t *to, uint16_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
-static inline void put_u32(uint8_t *to, uint32_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
-static inline void put_u64(uint8_t *to, uint64_t value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
-static inline uint16_t get_u16(const uint8_t *from)
-{
-    uint16_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline uint32_t get_u32(const uint8_t *from)
-{
-    uint32_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline uint64_t get_u64(const uint8_t *from)
-{
-    uint64_t value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static bool is_zero(const uint8_t *from, size_t bytes)
-{
-    uint8_t any = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        any = (uint8_t)(any | from[i]);
-    }
-    return any == 0;
-}
 
 /* ---- footer ---- */
 
@@ -212,8 +168,8 @@ static int footer_frame_check(const uint8_t *block, struct err *err)
         return err_set(err, ERR_CORRUPT, "footer: footer_bytes is %u",
                        (unsigned)get_u16(block + FOOTER_BYTES_AT));
     }
-    if (!is_zero(block + FOOTER_RESERVED_AT, FOOTER_CRC_AT - FOOTER_RESERVED_AT) ||
-        !is_zero(block + SEALED_FOOTER_BYTES, STORE_BLOCK_BYTES - SEALED_FOOTER_BYTES)) {
+    if (!bytes_are_zero(block + FOOTER_RESERVED_AT, FOOTER_CRC_AT - FOOTER_RESERVED_AT) ||
+        !bytes_are_zero(block + SEALED_FOOTER_BYTES, STORE_BLOCK_BYTES - SEALED_FOOTER_BYTES)) {
         return err_set(err, ERR_CORRUPT, "footer: reserved bytes are not zero");
     }
     if (!is_crc_good) {
