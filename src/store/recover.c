@@ -295,9 +295,6 @@ static int recover_all(struct recovery *recovery, struct recovered *recovered, s
     r = r < 0 ? r : walk_used(recovery, used_count, recovered, err);
     recovered->segment_id_next = used_count == 0 ? 1 : recovery->found[used_count - 1].id + 1;
     r = r < 0 ? r : take_spares(recovery, used_count, recovered, err);
-    for (size_t i = 0; i < recovery->found_count; i++) {
-        recovered->log_bytes += recovery->found[i].stored_bytes;
-    }
     recovery->report->segments = used_count;
     return r;
 }

@@ -50,7 +50,6 @@ struct recovered {
     struct segment spares[KEEPER_READY_MAX];
     unsigned spare_count;
     uint64_t segment_id_next;
-    uint64_t log_bytes;
     bool has_node; /* node: what the newest readable segment header names */
     struct ulid node;
 };

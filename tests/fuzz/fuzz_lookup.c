@@ -216,6 +216,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         ASSERT(actual.fields[i] == expected.fields[i]);
         ASSERT(slice_equal(actual.texts[i], expected.texts[i]));
     }
-    matches_check(object);
+    /* Values that the reference had no place for may match as well: then it cannot tell. */
+    if (expected.all == expected.count) {
+        matches_check(object);
+    }
     return 0;
 }

@@ -1193,11 +1193,12 @@ static void power_may_go_in_any_call_of_expiring_too(void **state)
 
 /* ---- as a thread ---- */
 
-static const char live_dir[] = "archive-live.tmp";
+static char live_dir[48]; /* of this process: two runs of the test may share a directory */
 
 static void live_remove(void)
 {
     char log_dir[64];
+    (void)snprintf(live_dir, sizeof live_dir, "archive-live-%d.tmp", (int)getpid());
     (void)snprintf(log_dir, sizeof log_dir, "%s/log", live_dir);
     const char *const dirs[] = {log_dir, live_dir};
     for (unsigned i = 0; i < 2; i++) {
