@@ -82,6 +82,8 @@ enum role {
     ROLE_ARCHIVE,
     ROLE_CATALOG,
     ROLE_QUERY,
+    ROLE_FORWARDER,
+    ROLE_POLLER,
     ROLE_MAIN,
 };
 

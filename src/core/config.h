@@ -12,6 +12,7 @@
 
 #include "core/base.h"
 #include "core/buf.h"
+#include "core/config_sinks.h"
 #include "core/err.h"
 
 #define CONFIG_TEXT_BYTES   256
@@ -99,6 +100,12 @@ struct config {
     /* log.* */
     unsigned log_level; /* 0 debug 1 info 2 warning 3 error */
     enum config_log_format log_format;
+
+    /* sink.NAME.*, poller.NAME.*: config_sinks.h; in the order of their names */
+    unsigned sink_count;
+    struct config_sink sinks[CONFIG_SINKS_MAX];
+    unsigned poller_count;
+    struct config_poller pollers[CONFIG_POLLERS_MAX];
 
     uint64_t generation; /* 1 at start, counted up by each successful reload */
 };

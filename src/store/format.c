@@ -468,3 +468,74 @@ int meta_find_dedup_key(struct slice *key, struct slice meta)
     *key = data;
     return 1;
 }
+
+size_t meta_origin_encode(uint8_t *to, const struct origin *origin)
+{
+    ASSERT(origin->lsn != 0);
+    meta_item_header(to, META_ORIGIN, META_ORIGIN_BYTES - META_ITEM_HEADER_BYTES);
+    uint8_t *at = to + META_ITEM_HEADER_BYTES;
+    memcpy(at, origin->node.bytes, sizeof origin->node.bytes);
+    put_u64(at + 16, origin->lsn);
+    put_u64(at + 24, origin->range_first);
+    put_u64(at + 32, origin->range_last);
+    return META_ORIGIN_BYTES;
+}
+
+int meta_find_origin(struct origin *origin, struct slice meta)
+{
+    struct slice data;
+    int result = meta_find(&data, META_ORIGIN, meta);
+    if (result <= 0) {
+        return result;
+    }
+    if (data.bytes != META_ORIGIN_BYTES - META_ITEM_HEADER_BYTES) {
+        return ERR_CORRUPT;
+    }
+    memcpy(origin->node.bytes, data.data, sizeof origin->node.bytes);
+    origin->lsn = get_u64(data.data + 16);
+    origin->range_first = get_u64(data.data + 24);
+    origin->range_last = get_u64(data.data + 32);
+    bool has_range = origin->range_first != 0;
+    bool is_inside = origin->range_first <= origin->lsn && origin->lsn <= origin->range_last;
+    bool is_good = has_range ? is_inside : origin->range_last == 0;
+    return origin->lsn != 0 && is_good ? 1 : ERR_CORRUPT;
+}
+
+size_t meta_watermark_bytes(const struct watermark *watermark)
+{
+    return META_ITEM_HEADER_BYTES + 2 + watermark->source.bytes + watermark->mark.bytes;
+}
+
+size_t meta_watermark_encode(uint8_t *to, const struct watermark *watermark)
+{
+    ASSERT(watermark->source.bytes != 0 && watermark->source.bytes <= WATERMARK_SOURCE_MAX);
+    ASSERT(watermark->mark.bytes <= WATERMARK_MARK_MAX);
+    size_t item_bytes = meta_watermark_bytes(watermark);
+    meta_item_header(to, META_WATERMARK, item_bytes - META_ITEM_HEADER_BYTES);
+    uint8_t *at = to + META_ITEM_HEADER_BYTES;
+    at[0] = (uint8_t)watermark->source.bytes;
+    at[1] = 0;
+    memcpy(at + 2, watermark->source.data, watermark->source.bytes);
+    if (watermark->mark.bytes != 0) {
+        memcpy(at + 2 + watermark->source.bytes, watermark->mark.data, watermark->mark.bytes);
+    }
+    return item_bytes;
+}
+
+int meta_find_watermark(struct watermark *watermark, struct slice meta)
+{
+    struct slice data;
+    int result = meta_find(&data, META_WATERMARK, meta);
+    if (result <= 0) {
+        return result;
+    }
+    if (data.bytes < 2 || data.data[0] == 0 || data.data[0] > WATERMARK_SOURCE_MAX ||
+        data.data[1] != 0 || data.data[0] > data.bytes - 2 ||
+        data.bytes - 2 - data.data[0] > WATERMARK_MARK_MAX) {
+        return ERR_CORRUPT;
+    }
+    size_t source_bytes = data.data[0];
+    watermark->source = (struct slice){data.data + 2, source_bytes};
+    watermark->mark = (struct slice){data.data + 2 + source_bytes, data.bytes - 2 - source_bytes};
+    return 1;
+}

@@ -55,7 +55,9 @@
  *   38     2    reserved        0
  *   40     .    meta, then payload: exactly the client's bytes; then zeroes to 8
  *
- * META is a sequence of items {u8 type, u8 zero, u16 bytes, data}; see record_meta_* below.
+ * META is a sequence of items {u8 type, u8 zero, u16 bytes, data}; see enum record_meta_type:
+ *   ORIGIN     16 node, 8 lsn, 8 range_first, 8 range_last
+ *   WATERMARK  1 bytes of source, 1 zero, source, mark
  *
  * A BATCH IS VALID if and only if it lies inside the file; magic, version, header_bytes match;
  * segment_id and salt are the segment's; reserved bytes are zero; header_crc matches; payload_crc
@@ -180,6 +182,8 @@ int64_t record_decode(struct record *record, struct slice from, struct err *err)
 enum record_meta_type {
     META_RECEIPT = 1,   /* on the first record of a request with an Idempotency-Key */
     META_DEDUP_KEY = 2, /* a record stored once by its own key (event_id) */
+    META_ORIGIN = 3,    /* which record of which node this is: it came from another Sluice */
+    META_WATERMARK = 4, /* how far a poller had read its table when it had read this record */
 };
 
 /* What the first answer to a keyed request said, so that a repeat gets the same one, also after a
@@ -194,6 +198,22 @@ struct receipt {
     struct slice errors; /* the JSON array text of the answer's "errors", may be empty */
 };
 
+/* Where a record that another node sent was first stored. On the first record of its request range_first and
+ * range_last say for which LSNs of that node the request speaks (LSNs inside that it does not carry were not
+ * for us); 0, 0 on the others. */
+struct origin {
+    struct ulid node;
+    uint64_t lsn;
+    uint64_t range_first, range_last;
+};
+/* source: the poller's name. mark: its own text (a position in its table). */
+struct watermark {
+    struct slice source;
+    struct slice mark;
+};
+#define WATERMARK_SOURCE_MAX 64u
+#define WATERMARK_MARK_MAX   1024u
+
 #define RECEIPT_FIXED_BYTES 36u
 size_t meta_receipt_bytes(const struct receipt *receipt);
 size_t meta_receipt_encode(uint8_t *to, const struct receipt *receipt);
@@ -202,5 +222,11 @@ size_t meta_dedup_key_encode(uint8_t *to, struct slice key);
 /* Finds an item: 1 found, 0 not there, ERR_CORRUPT. Outputs borrow from meta. */
 int meta_find_receipt(struct receipt *receipt, struct slice meta) MUST_USE;
 int meta_find_dedup_key(struct slice *key, struct slice meta) MUST_USE;
+#define META_ORIGIN_BYTES 44u /* with its item header */
+size_t meta_origin_encode(uint8_t *to, const struct origin *origin);
+int meta_find_origin(struct origin *origin, struct slice meta) MUST_USE;
+size_t meta_watermark_bytes(const struct watermark *watermark);
+size_t meta_watermark_encode(uint8_t *to, const struct watermark *watermark);
+int meta_find_watermark(struct watermark *watermark, struct slice meta) MUST_USE;
 
 #endif

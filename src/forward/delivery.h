@@ -1,0 +1,77 @@
+/*
+ * delivery: one sink, from the log to its upstream: reads, freezes, sends, judges, retries, bisects, quarantines, moves
+ * the cursor. Owned by one thread (the forwarder's, or a replay job's); waits for nobody: each call does a bounded piece.
+ *
+ *   log --scan--> encoder --freeze--> manifest in the database --commit--> transport --answer--> judge --+
+ *        live lane: the newest; backlog lane: what an outage left                                          |
+ *                  <-- done: delivered · retry: the same bytes later · items: what is left alone · refused: halves
+ *
+ * A pass of the owner is: delivery_collect of each sink (database calls in one transaction) - commit - delivery_after_commit
+ * of each (sends what is now durable) - transport_run. When the commit fails: delivery_after_rollback, everything is as before
+ * the pass.
+ *
+ * Lanes. A sink that keeps up has one position. When it has fallen far behind (BACKLOG_RECORDS or BACKLOG_AGE) and its
+ * upstream takes requests again, the range it is behind becomes the backlog lane and the live lane jumps to the newest
+ * record: live data and old data are interleaved, never in one request; one connection is kept for live data. The backlog
+ * lane's requests in flight follow the window (retry.h). A sink with a backlog lane that falls behind again goes on in order.
+ */
+#ifndef FORWARD_DELIVERY_H
+#define FORWARD_DELIVERY_H
+
+#include "core/base.h"
+#include "core/config_sinks.h"
+#include "core/err.h"
+#include "forward/forward_db.h"
+#include "forward/sink_status.h"
+#include "forward/transport.h"
+#include "store/scan.h"
+
+#define BACKLOG_RECORDS UINT64_C(100000)
+#define BACKLOG_AGE_NS  (30 * NS_S)
+
+struct delivery;
+
+struct delivery_options {
+    const struct config_sink *sink; /* borrowed, as all below */
+    unsigned sink_index;            /* of the transport */
+    struct ulid node;
+    struct scan_source source;
+    const struct store_status
+        *status; /* durable_lsn, first_lsn; NULL for tools: log_end, log_begin */
+    uint64_t log_begin, log_end;
+    struct forward_db *db;
+    struct transport *transport;
+    struct sink_status *out;
+    uint64_t seed; /* of jitter */
+    /* Replay: only LSNs in [lsn_min, lsn_max] (0, UINT64_MAX: all) that match; no live lane, no splitting. */
+    uint64_t lsn_min, lsn_max;
+    scan_match_fn match; /* NULL: all */
+    void *match_context;
+    struct scan_filter filter; /* times, kinds, keys of a replay; zeroed: none */
+    bool is_replay;
+};
+
+/* Reads position and frozen batches from the database; a sink that is new begins by sink.from. Batches that were frozen
+ * under another encoding are frozen anew, said and counted. */
+int delivery_open(struct delivery **delivery, const struct delivery_options *options,
+                  struct err *err) MUST_USE;
+void delivery_close(struct delivery *delivery);
+/* Reads (at most a few blocks), freezes, takes in what answers said; calls the database. True: something to commit. */
+int delivery_collect(struct delivery *delivery, uint64_t now_ns, bool *has_changed,
+                     struct err *err) MUST_USE;
+void delivery_after_commit(struct delivery *delivery, uint64_t now_ns);
+void delivery_after_rollback(struct delivery *delivery);
+/* When delivery_collect has something to do next, monotonic; 0: at once; UINT64_MAX: when there is an answer. */
+uint64_t delivery_due_ns(const struct delivery *delivery);
+/* The smallest LSN that the committed position still needs; UINT64_MAX: none. For store_set_retain_lsn. */
+uint64_t delivery_retain_lsn(const struct delivery *delivery);
+/* Replay: everything up to lsn_max is delivered or in quarantine. */
+bool delivery_is_finished(const struct delivery *delivery);
+/* From quarantine back into delivery, or away. In a pass, before collect. -ENOENT: no such item of this sink; -EBUSY: it is under
+ * way already. */
+int delivery_requeue(struct delivery *delivery, uint64_t quarantine_id, struct err *err) MUST_USE;
+int delivery_drop(struct delivery *delivery, uint64_t quarantine_id, struct err *err) MUST_USE;
+/* An operator's "try again now": ends a pause and a backoff. */
+void delivery_resume(struct delivery *delivery);
+
+#endif
