@@ -44,7 +44,10 @@ struct encoder {
     uint32_t record_count;
     uint32_t
         item_count; /* things the upstream judges one by one; equals record_count unless the protocol says so */
-    uint64_t state; /* the protocol's own */
+    uint64_t state;               /* the protocol's own */
+    uint64_t first_lsn, last_lsn; /* the frozen range; set by encoder_end */
+    uint64_t segment_id;          /* takes_segments: which file; 0 else */
+    const char *segment_suffix;   /* "slc" or "seg" */
 };
 
 /* What came back. */
@@ -120,7 +123,7 @@ struct protocol {
                   struct judgement *judgement);
 };
 
-/* By type; never NULL for a type of config_sinks.h. */
+/* Their objects: forward/protocol_table.h. By type; never NULL for a type of config_sinks.h. */
 const struct protocol *protocol_of(enum sink_type type);
 
 /* encoder.c: the frame around them. sink and protocol fixed at open; body keeps its memory between requests. */
@@ -130,7 +133,11 @@ void encoder_begin(struct encoder *encoder, int64_t frozen_at_ns);
 /* protocol->add within batch_bytes, batch_records and the protocol's own limits. */
 int encoder_add(struct encoder *encoder, const struct forward_record *record,
                 struct err *err) MUST_USE;
-void encoder_end(struct encoder *encoder, const char *key);
+/* key is borrowed until the next begin. */
+void encoder_end(struct encoder *encoder, const char *key, uint64_t first_lsn, uint64_t last_lsn);
+/* Instead of begin, add, end where the protocol takes segments: the body is the file's bytes, put by the caller. */
+void encoder_segment(struct encoder *encoder, uint64_t segment_id, const char *suffix,
+                     uint32_t record_count);
 
 /* What every HTTP upstream has in common: 2xx done; 408 425 429 5xx and faults retry; 401 403 404 405 407 and TLS
  * pause; 3xx pause (we follow no redirects); other 4xx refused. Takes the reason from the body's first line
