@@ -84,6 +84,7 @@ enum role {
     ROLE_QUERY,
     ROLE_FORWARDER,
     ROLE_POLLER,
+    ROLE_RUNS,
     ROLE_MAIN,
 };
 

@@ -183,6 +183,7 @@ enum record_meta_type {
     META_RECEIPT = 1,   /* on the first record of a request with an Idempotency-Key */
     META_DEDUP_KEY = 2, /* a record stored once by its own key (event_id) */
     META_ORIGIN = 3,    /* which record of which node this is: it came from another Sluice */
+    META_RUN = 5,       /* which command of the agent-run API this is (runs.h) */
     META_WATERMARK = 4, /* how far a poller had read its table when it had read this record */
 };
 
