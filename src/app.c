@@ -1,5 +1,6 @@
 #include "app.h"
 
+#include "app_forward.h"
 #include "app_side.h"
 #include "api/ops.h"
 #include "api/query_pool.h"
@@ -34,6 +35,7 @@ struct app {
     uint8_t *keys_scratch; /* of record_keys, for the archive's thread */
     struct query_pool *query_pool;
     struct app_side side;
+    struct app_forward forward;
     struct park *shard_parks[SHARDS_MAX];
     struct shard_set set;
     struct shard shards[SHARDS_MAX];
@@ -281,6 +283,11 @@ static int app_start(struct app *app, struct err *err)
         return result;
     }
     app->set.alerts = &app->side.alerts;
+    result = app_forward_open(&app->forward, app_config(app), app->store, err);
+    if (result < 0) {
+        return result;
+    }
+    app->set.upstream = app_forward_upstream(&app->forward);
     app->set.started_at_ns = clock_mono_ns();
     app->set.started_real_ns = clock_real_ns();
     logline_start();
@@ -292,6 +299,9 @@ static int app_start(struct app *app, struct err *err)
     result = query_pool_start(app->query_pool, err);
     if (result == 0) {
         result = app_side_start(&app->side, err);
+    }
+    if (result == 0) {
+        result = app_forward_start(&app->forward, err);
     }
     return result < 0 ? result : app_start_shards(app, err);
 }
@@ -398,6 +408,7 @@ static void app_reload_from(struct app *app, struct config *fresh, struct config
         policy->config.generation, applied.bytes == 0 ? "nothing" : applied_text,
         ignored.bytes == 0 ? "nothing" : ignored_text);
     app_report_access(policy);
+    app_forward_reload(&app->forward);
 }
 
 static void app_reload(struct app *app)
@@ -557,6 +568,7 @@ static void app_close(struct app *app)
     if (app->query_pool != NULL) {
         query_pool_stop(app->query_pool); /* its scans hold views of the log */
     }
+    app_forward_close(&app->forward); /* what it reads are views of the log */
     app_side_stop(&app->side);
     if (app->store != NULL) {
         store_stop(app->store);

@@ -16,7 +16,7 @@ static const struct command commands[] = {
     {"query", cli_query},   {"tail", cli_tail},       {"top", cli_top},
     {"backup", cli_backup}, {"restore", cli_restore}, {"export", cli_export},
     {"dump", cli_dump},     {"verify", cli_verify},   {"version", cli_version},
-    {"bench", cli_bench},   {"help", cli_help},
+    {"bench", cli_bench},   {"help", cli_help},       {"lambda", cli_lambda},
 };
 
 int main(int argc, char **argv)

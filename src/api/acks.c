@@ -114,6 +114,45 @@ static void acks_answer_mismatch(struct shard *shard, const struct pending *pend
     (void)server_answer(shard->server, pending->conn, &answer);
 }
 
+/* What another Sluice sent: 200, because it is settled, not only taken. */
+static void acks_answer_replica(struct shard *shard, const struct pending *pending,
+                                const struct ack_outcome *outcome, uint64_t lsn)
+{
+    struct buf body;
+    uint32_t stored = outcome->stored_count;
+    struct answer_list list = {
+        .accepted = stored,
+        .duplicates = outcome->duplicate_count,
+        .rejected = pending->rejected,
+        .first_lsn = stored == 0 ? 0 : lsn,
+        .last_lsn = stored == 0 ? 0 : lsn + stored - 1,
+        .errors = {pending->errors, pending->errors_bytes},
+    };
+    buf_init(&body, shard->scratch, SHARD_SCRATCH_BYTES);
+    answer_replica_body(&body, &list);
+    struct http_answer answer = {.status = 200,
+                                 .content_type = ANSWER_JSON,
+                                 .extra = SLICE_LITERAL("X-Sluice-Ack: durable\r\n"),
+                                 .body = {body.data, body.bytes}};
+    (void)server_answer(shard->server, pending->conn, &answer);
+}
+
+static void acks_answer_refused(struct shard *shard, const struct pending *pending)
+{
+    struct buf body;
+    struct buf extra;
+    buf_init(&body, shard->scratch, 4096);
+    buf_init(&extra, shard->scratch + 4096, 256);
+    buf_printf(&extra, "Retry-After: %u\r\n", (unsigned)ingest_retry_after_s(shard));
+    struct http_answer answer = answer_detail(
+        &body, 503,
+        "Nothing was stored: which records of other nodes this node holds cannot be told any more. "
+        "Either more nodes, or more gaps in a node's LSNs, than it remembers, or its log could not "
+        "be read at its start; its log says which",
+        (struct slice){extra.data, extra.bytes});
+    (void)server_answer(shard->server, pending->conn, &answer);
+}
+
 /* What the processed set said about a keyed request. Returns the records it added to the log. */
 static uint32_t acks_settle_keyed(struct shard *shard, const struct pending *pending, uint64_t lsn)
 {
@@ -126,7 +165,9 @@ static uint32_t acks_settle_keyed(struct shard *shard, const struct pending *pen
         counters->durable += outcome->stored_count;
         counters->duplicate += outcome->duplicate_count;
         counters->requests_accepted += must_answer;
-        if (must_answer && outcome->stored_count == 0 && pending->form == FORM_OBJECT) {
+        if ((pending->flags & PENDING_REPLICA) != 0) {
+            acks_answer_replica(shard, pending, outcome, lsn);
+        } else if (must_answer && outcome->stored_count == 0 && pending->form == FORM_OBJECT) {
             acks_answer_object(shard, pending, &outcome->id, outcome->first_lsn, true);
         } else if (must_answer) {
             acks_answer_stored(shard, pending, lsn, outcome->stored_count,
@@ -147,6 +188,11 @@ static uint32_t acks_settle_keyed(struct shard *shard, const struct pending *pen
         if (must_answer) {
             acks_answer_mismatch(shard, pending);
         }
+        return 0;
+    case OUTCOME_REFUSED:
+        counters->shed[SHED_ORIGINS] += pending->record_count;
+        counters->requests_shed[SHED_ORIGINS]++;
+        acks_answer_refused(shard, pending);
         return 0;
     }
     ASSERT(false);

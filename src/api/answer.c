@@ -82,6 +82,21 @@ static void put_lsn(struct buf *body, const char *name, uint64_t lsn)
     }
 }
 
+void answer_replica_body(struct buf *body, const struct answer_list *list)
+{
+    buf_put_text(body, "{\"status\":\"accepted\",\"accepted\":");
+    buf_put_u64(body, list->accepted);
+    buf_put_text(body, ",\"duplicates\":");
+    buf_put_u64(body, list->duplicates);
+    buf_put_text(body, ",\"rejected\":");
+    buf_put_u64(body, list->rejected);
+    put_lsn(body, ",\"first_lsn\":", list->first_lsn);
+    put_lsn(body, ",\"last_lsn\":", list->last_lsn);
+    buf_put_text(body, ",\"errors\":");
+    buf_put_slice(body, list->errors.bytes == 0 ? SLICE_LITERAL("[]") : list->errors);
+    buf_put_char(body, '}');
+}
+
 void answer_list_body(struct buf *body, const struct answer_list *list)
 {
     buf_put_text(body, "{\"status\":\"accepted\",\"accepted\":");

@@ -31,6 +31,8 @@ struct answer_list {
     uint64_t last_lsn;
     struct slice errors; /* JSON array text or empty */
 };
+/* Of POST /v1/replicate: accepted and duplicates apart, errors as above. */
+void answer_replica_body(struct buf *body, const struct answer_list *list);
 void answer_list_body(struct buf *body, const struct answer_list *list);
 
 #endif

@@ -11,7 +11,8 @@ const char *reject_cause_name(enum reject_cause cause)
 const char *shed_cause_name(enum shed_cause cause)
 {
     static const char *const names[SHED_CAUSES] = {
-        "queue_full", "throttled", "space_low", "read_only", "io_error", "no_space", "stopping",
+        "queue_full", "throttled", "space_low", "read_only",
+        "io_error",   "no_space",  "stopping",  "origins_full",
     };
     return names[cause];
 }

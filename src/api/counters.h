@@ -31,6 +31,7 @@ enum shed_cause {
     SHED_IO_ERROR,       /* was in the ring, could not be written: 503 */
     SHED_NO_SPACE,       /* likewise */
     SHED_STOPPING,       /* the server is stopping: 503 */
+    SHED_ORIGINS,        /* more of other nodes than can be remembered (store/origins.h): 503 */
     SHED_CAUSES,
 };
 

@@ -3,6 +3,7 @@
 #include "api/answer.h"
 #include "api/query_string.h"
 #include "api/shard.h"
+#include "api/upstream_view.h"
 #include "core/config.h"
 
 #include <string.h>
@@ -19,9 +20,11 @@ static int durable_answer(struct shard *shard, struct conn_handle conn, uint64_t
     struct buf body;
     uint64_t durable = durable_lsn_now(shard);
     buf_init(&body, shard->scratch, 4096);
-    buf_printf(&body, "{\"lsn\":%llu,\"durable\":%s,\"durable_lsn\":%llu,\"sinks\":{}}",
+    buf_printf(&body, "{\"lsn\":%llu,\"durable\":%s,\"durable_lsn\":%llu,\"sinks\":",
                (unsigned long long)lsn, lsn <= durable ? "true" : "false",
                (unsigned long long)durable);
+    upstream_view_delivered(&body, shard->set->upstream);
+    buf_put_char(&body, '}');
     struct http_answer answer = {
         .status = 200, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
     return server_answer(shard->server, conn, &answer);

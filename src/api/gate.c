@@ -161,7 +161,10 @@ static enum http_head_verdict gate_rate_limited(const struct gate *gate, uint32_
 
 static enum auth_scope gate_scope(const struct gate *gate)
 {
-    return gate_is_ingest(gate) ? AUTH_INGEST : AUTH_READ;
+    if (gate_is_ingest(gate)) {
+        return AUTH_INGEST;
+    }
+    return route_is_order(gate->route, gate->head->method) ? AUTH_ADMIN : AUTH_READ;
 }
 
 static enum auth_verdict gate_auth(const struct gate *gate)

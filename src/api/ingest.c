@@ -11,6 +11,8 @@
 #include "api/ingest.h"
 
 #include "api/answer.h"
+#include "api/ingest_request.h"
+#include "api/replicate.h"
 #include "api/shard.h"
 #include "core/clock.h"
 
@@ -40,33 +42,10 @@
 #define PARSE_TIMED 16u
 
 /* Scratch: answers | listed errors | flat issues for a 422 | meta. */
-#define SCRATCH_ERRORS (192u * 1024u)
+#define SCRATCH_ERRORS INGEST_SCRATCH_ANSWER
 #define SCRATCH_FLAT   (SCRATCH_ERRORS + ERRORS_BYTES_MAX)
 #define SCRATCH_META   (SCRATCH_FLAT + ERRORS_BYTES_MAX)
 _Static_assert(SCRATCH_META + META_BYTES_MAX < SHARD_SCRATCH_BYTES, "the scratch regions fit");
-
-struct ingest {
-    struct shard *shard;
-    const struct http_request *request;
-    enum record_kind kind;
-    enum body_schema schema;
-    struct slice key; /* Idempotency-Key; empty: none */
-    uint8_t digest[16];
-    bool wants_memory_ack;
-    int64_t real_ns;
-
-    uint8_t *claim; /* payload of the open claim */
-    uint64_t room;
-    uint64_t used;
-    struct submit_header header;
-    struct ulid first_id;
-    uint32_t rejected;
-    uint32_t listed;
-    enum submit_form form;
-    struct buf errors; /* elements of "errors" */
-    struct buf flat;   /* elements of a 422's "detail" */
-    bool is_out_of_room;
-};
 
 uint64_t ingest_retry_after_s(struct shard *shard)
 {
@@ -79,7 +58,7 @@ uint64_t ingest_retry_after_s(struct shard *shard)
     return u64_min(1 + seconds + (shard->now_ns >> 10) % 2, 300);
 }
 
-static enum http_verdict ingest_answer(struct ingest *ingest, const struct http_answer *answer)
+enum http_verdict ingest_answer(struct ingest *ingest, const struct http_answer *answer)
 {
     /* -ESTALE and -ENOMEM: the connection is gone or going; there is nobody to tell. */
     (void)server_answer(ingest->shard->server, ingest->request->conn, answer);
@@ -105,7 +84,7 @@ static enum http_verdict ingest_shed(struct ingest *ingest, enum shed_cause caus
 }
 
 /* Refusals that need no look at the body. 0: go on; else the verdict. */
-static int ingest_admit(struct ingest *ingest)
+int ingest_admit(struct ingest *ingest)
 {
     struct shard *shard = ingest->shard;
     /* relaxed: a state that is one pass old refuses or admits one pass late; nothing is lost either
@@ -138,7 +117,7 @@ static int ingest_admit(struct ingest *ingest)
     return 0;
 }
 
-static enum http_verdict ingest_refuse(struct ingest *ingest, unsigned status, const char *text)
+enum http_verdict ingest_refuse(struct ingest *ingest, unsigned status, const char *text)
 {
     if (ingest->request->deferred_count != 0) {
         return HTTP_LATER;
@@ -229,7 +208,7 @@ static const char *ingest_read_head(struct ingest *ingest, enum body_shape *shap
  * ------------------------------------------------------------------------------------------------------
  */
 
-static void ingest_open_claim(struct ingest *ingest)
+void ingest_open_claim(struct ingest *ingest)
 {
     uint64_t least = sizeof ingest->header + record_padded_bytes(0, ingest->request->body.bytes) +
                      (ingest->key.bytes == 0 ? 0 : META_BYTES_MAX);
@@ -302,8 +281,8 @@ static void ingest_add(struct ingest *ingest, const struct body_record *from,
     header->record_count++;
 }
 
-static void ingest_list_error(struct ingest *ingest, const struct body_record *record,
-                              const struct issue_list *issues)
+void ingest_list_error(struct ingest *ingest, const struct body_record *record,
+                       const struct issue_list *issues)
 {
     ingest->rejected++;
     if (ingest->listed == ERRORS_LISTED_MAX) {
@@ -332,7 +311,7 @@ static void ingest_list_error(struct ingest *ingest, const struct body_record *r
     ingest->listed++;
 }
 
-static void ingest_reset(struct ingest *ingest)
+void ingest_reset(struct ingest *ingest)
 {
     uint8_t *scratch = ingest->shard->scratch;
     /* A receipt's errors must fit a record's meta and an outcome, so a keyed request lists fewer.
@@ -380,7 +359,7 @@ static enum body_result ingest_walk(struct ingest *ingest, enum body_shape shape
  * ------------------------------------------------------------------------------------------- */
 
 /* 422 with {"detail":[...]} of what the walk found. */
-static enum http_verdict ingest_reject(struct ingest *ingest, const struct issue_list *invalid)
+enum http_verdict ingest_reject(struct ingest *ingest, const struct issue_list *invalid)
 {
     if (ingest->request->deferred_count != 0) {
         return HTTP_LATER;
@@ -432,7 +411,7 @@ static enum http_verdict ingest_empty(struct ingest *ingest)
     return ingest_answer(ingest, &answer);
 }
 
-static enum http_verdict ingest_no_room(struct ingest *ingest)
+enum http_verdict ingest_no_room(struct ingest *ingest)
 {
     if (ingest->request->deferred_count != 0) {
         return HTTP_LATER;
@@ -492,12 +471,12 @@ static enum http_verdict ingest_answer_memory(struct ingest *ingest, const struc
 }
 
 /* Ends the claim and remembers who waits for it. */
-static enum http_verdict ingest_commit(struct ingest *ingest)
+enum http_verdict ingest_commit(struct ingest *ingest)
 {
     struct shard *shard = ingest->shard;
     struct submit_header *header = &ingest->header;
     header->records_bytes = (uint32_t)(ingest->used - sizeof *header);
-    header->kinds = 1u << ingest->kind;
+    header->kinds = ingest->kinds;
     header->submitted_at_ns = ingest->request->now_ns;
     memcpy(ingest->claim, header, sizeof *header);
 
@@ -511,8 +490,9 @@ static enum http_verdict ingest_commit(struct ingest *ingest)
     pending->flags = 0;
     pending->id = ingest->first_id;
     pending->outcome = NULL;
-    if (UNLIKELY((header->flags & SUBMIT_KEYED) != 0)) {
-        pending->flags |= PENDING_KEYED;
+    if (UNLIKELY((header->flags & (SUBMIT_KEYED | SUBMIT_ORIGIN)) != 0)) {
+        bool is_replica = (header->flags & SUBMIT_ORIGIN) != 0;
+        pending->flags = is_replica ? PENDING_KEYED | PENDING_REPLICA : PENDING_KEYED;
     }
     if (UNLIKELY(head->version_minor == 0 || !head->is_keep_alive || head->origin.bytes != 0)) {
         pending->flags |= PENDING_FORMATTED;
@@ -607,6 +587,9 @@ static enum http_verdict ingest_keyed(struct ingest *ingest, enum body_shape sha
 enum http_verdict ingest_on_request(struct shard *shard, const struct route *route,
                                     const struct http_request *request)
 {
+    if (UNLIKELY(route->id == ROUTE_REPLICATE)) {
+        return replicate_on_request(shard, request);
+    }
     struct ingest ingest;
     ingest.shard = shard;
     ingest.request = request;
@@ -624,6 +607,8 @@ enum http_verdict ingest_on_request(struct shard *shard, const struct route *rou
     ingest.schema = route->id == ROUTE_LOGS      ? SCHEMA_LOG
                     : route->id == ROUTE_METRICS ? SCHEMA_METRIC
                                                  : SCHEMA_EVENT;
+
+    ingest.kinds = 1u << ingest.kind;
 
     enum body_shape shape = SHAPE_DETECT;
     unsigned status = 0;

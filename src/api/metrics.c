@@ -4,6 +4,7 @@
 #include "api/ops.h"
 #include "api/query_pool.h"
 #include "api/shard.h"
+#include "api/upstream_metrics.h"
 
 #include <stdatomic.h>
 
@@ -281,7 +282,7 @@ static void write_latencies(struct buf *out, struct shard_set *set)
                   offsetof(struct shard, ack_latency));
 }
 
-void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns)
+void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns, int64_t real_ns)
 {
     struct counters sum;
     ledger_sum(set, &sum);
@@ -305,6 +306,7 @@ void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns)
     if (set->alerts != NULL) {
         write_alerts(out, set->alerts);
     }
+    upstream_metrics_write(out, set->upstream, real_ns);
     write_queries(out, query_pool_counts(set->query_pool));
     write_servers(out, set);
     write_faults(out, set);

@@ -8,6 +8,7 @@
 
 struct shard_set;
 
-void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns);
+/* now_ns: monotonic; real_ns: for the ages of what is dated. */
+void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns, int64_t real_ns);
 
 #endif

@@ -4,6 +4,7 @@
 #include "api/metrics.h"
 #include "api/query_pool.h"
 #include "api/shard.h"
+#include "api/upstream_view.h"
 #include "core/clock.h"
 
 #include <stdatomic.h>
@@ -11,6 +12,8 @@
 /* ---- health
  * -------------------------------------------------------------------------------------------------------
  */
+
+#define HEALTH_FORWARDER_STALL_NS (30 * NS_S)
 
 static bool is_stale(uint64_t heartbeat_ns, uint64_t now_ns, uint64_t threshold_ns)
 {
@@ -21,6 +24,14 @@ static uint64_t health_threshold_ns(struct shard_set *set)
 {
     /* C1 (acquire end), as in shard.c. */
     return atomic_load_explicit(&set->policy, memory_order_acquire)->config.health_stall_ns;
+}
+
+/* True: it is late. Its commits are durable, so a slow disk alone may take it long. */
+static bool health_of_forwarding(const struct shard_set *set, uint64_t now_ns)
+{
+    const struct upstream *upstream = set->upstream;
+    return upstream != NULL && upstream->heartbeat_ns != NULL &&
+           is_stale(upstream->heartbeat_ns(upstream->context), now_ns, HEALTH_FORWARDER_STALL_NS);
 }
 
 static const char *health_of_agents(struct shard_set *set, uint64_t now_ns)
@@ -38,6 +49,9 @@ static const char *health_of_agents(struct shard_set *set, uint64_t now_ns)
         if (is_stale(beat, now_ns, threshold)) {
             return "a shard does not answer";
         }
+    }
+    if (health_of_forwarding(set, now_ns)) {
+        return "the forwarder does not answer";
     }
     if (is_stale(query_pool_heartbeat_ns(set->query_pool), now_ns, threshold)) {
         return "a query thread does not answer";
@@ -62,6 +76,9 @@ const char *health_reason(struct shard_set *set, uint64_t now_ns)
     }
     if (is_stale(oldest, now_ns, health_threshold_ns(set))) {
         return "the oldest record waits too long for the disk";
+    }
+    if (upstream_view_imbalance(set->upstream) != 0) {
+        return "the ledger of a sink does not balance: records are unaccounted for, see /v1/ledger";
     }
     if (atomic_load_explicit(&set->ledger_faults, memory_order_relaxed) != 0) {
         return "the ledger does not balance: records are unaccounted for";
@@ -106,7 +123,8 @@ int64_t ledger_imbalance(struct shard_set *set)
 {
     struct counters sum;
     ledger_sum(set, &sum);
-    return counters_imbalance(&sum);
+    int64_t imbalance = counters_imbalance(&sum);
+    return imbalance != 0 ? imbalance : upstream_view_imbalance(set->upstream);
 }
 
 static void ledger_write_records(struct buf *body, const struct counters *sum)
@@ -163,8 +181,9 @@ static void ledger_answer(struct shard *shard, const struct http_request *reques
     struct buf body;
     struct shard_set *set = shard->set;
     ledger_sum(set, &sum);
-    buf_init(&body, shard->scratch, 16384);
-    buf_printf(&body, "{\"balanced\":%s,", counters_imbalance(&sum) == 0 ? "true" : "false");
+    buf_init(&body, shard->scratch, SHARD_SCRATCH_BYTES);
+    bool is_balanced = counters_imbalance(&sum) == 0 && upstream_view_imbalance(set->upstream) == 0;
+    buf_printf(&body, "{\"balanced\":%s,", is_balanced ? "true" : "false");
     ledger_write_records(&body, &sum);
     buf_put_char(&body, ',');
     ledger_write_requests(&body, &sum);
@@ -173,10 +192,12 @@ static void ledger_answer(struct shard *shard, const struct http_request *reques
     buf_printf(
         &body,
         ",\"log\":{\"first_lsn_of_this_run\":%llu,\"durable_lsn\":%llu},\"since\":\"%.*s\","
-        "\"sinks\":{}}",
+        "\"sinks\":",
         (unsigned long long)set->ledger_base_lsn + 1,
         (unsigned long long)atomic_load_explicit(&set->status->durable_lsn, memory_order_acquire),
         (int)since_bytes, since);
+    upstream_view_ledger(&body, set->upstream);
+    buf_put_char(&body, '}');
     struct http_answer answer = {
         .status = 200, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
     (void)server_answer(shard->server, request->conn, &answer);
@@ -186,12 +207,22 @@ static void metrics_answer(struct shard *shard, const struct http_request *reque
 {
     struct buf body;
     buf_init(&body, shard->scratch, SHARD_SCRATCH_BYTES);
-    metrics_write(&body, shard->set, request->now_ns);
+    metrics_write(&body, shard->set, request->now_ns, shard->real_ns);
     struct http_answer answer = {
         .status = 200,
         .content_type = "text/plain; version=0.0.4; charset=utf-8",
         .body = {body.data, body.bytes},
     };
+    (void)server_answer(shard->server, request->conn, &answer);
+}
+
+static void sinks_answer(struct shard *shard, const struct http_request *request)
+{
+    struct buf body;
+    buf_init(&body, shard->scratch, SHARD_SCRATCH_BYTES);
+    upstream_view_list(&body, shard->set->upstream);
+    struct http_answer answer = {
+        .status = 200, .content_type = ANSWER_JSON, .body = {body.data, body.bytes}};
     (void)server_answer(shard->server, request->conn, &answer);
 }
 
@@ -203,6 +234,8 @@ enum http_verdict ops_on_request(struct shard *shard, const struct route *route,
         health_answer(shard, request);
     } else if (route->id == ROUTE_LEDGER) {
         ledger_answer(shard, request);
+    } else if (route->id == ROUTE_SINKS) {
+        sinks_answer(shard, request);
     } else {
         metrics_answer(shard, request);
     }

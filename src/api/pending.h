@@ -15,6 +15,7 @@ enum pending_flags {
     PENDING_KEYED = 1u << 0,     /* an ACK_OUTCOME comes first */
     PENDING_ANSWERED = 1u << 1,  /* acknowledged from memory: only the ledger waits */
     PENDING_FORMATTED = 1u << 2, /* not the hot form: HTTP/1.0, Connection: close, an Origin */
+    PENDING_REPLICA = 1u << 3,   /* answered as POST /v1/replicate does; with PENDING_KEYED */
 };
 
 struct pending {

@@ -31,7 +31,9 @@ void query_fault_add(struct query_faults *faults, const char *type, const char *
     buf_put_text(body, faults->count++ == 0 ? "{\"detail\":[" : ",");
     buf_put_text(body, "{\"type\":\"");
     buf_put_text(body, type);
-    buf_put_text(body, "\",\"loc\":[\"query\",\"");
+    buf_put_text(body, "\",\"loc\":[\"");
+    buf_put_text(body, faults->place == NULL ? "query" : faults->place);
+    buf_put_text(body, "\",\"");
     buf_put_text(body, name);
     buf_put_text(body, "\"],\"msg\":");
     buf_put_json_string(body, (struct slice){(const uint8_t *)message, strlen(message)});

@@ -14,9 +14,10 @@
 struct query_faults {
     struct buf *body;
     unsigned count;
+    const char *place; /* of the names: "path"; NULL: "query" */
 };
 
-/* Adds {"type","loc":["query",name],"msg","input"}; opens the body at the first. */
+/* Adds {"type","loc":[place,name],"msg","input"}; opens the body at the first. */
 void query_fault_add(struct query_faults *faults, const char *type, const char *name,
                      const char *message, struct slice input);
 /* The same as a value_error, "Value error, " before its text. */

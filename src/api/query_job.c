@@ -275,6 +275,19 @@ static void lines_step(struct query_job *job)
     }
 }
 
+/* ---- calls ---- */
+
+static void call_step(struct query_job *job)
+{
+    struct query_run *run = &job->run;
+    unsigned status = job->call.answer(&job->call, &run->out);
+    /* Only 200 may be large: it comes in pieces then. */
+    run->is_streaming = status == 200 && run->out.bytes > QUERY_REPLY_BYTES_MAX;
+    ASSERT(run->is_streaming || run->out.bytes <= QUERY_REPLY_BYTES_MAX);
+    run->whole = run->is_streaming ? 0 : status;
+    query_job_finish(job, 0);
+}
+
 /* ---- the worker's door ---- */
 
 void query_job_begin(struct query_job *job, const struct query_source *source, struct spsc *replies)
@@ -293,7 +306,7 @@ void query_job_begin(struct query_job *job, const struct query_source *source, s
     if (is_page) {
         query_page_open(&run->out);
     }
-    if (run->end_lsn != 0) {
+    if (run->end_lsn != 0 && job->form != QUERY_CALL) {
         query_job_scan(job, is_page ? page_on_take : lines_on_take, 0, run->end_lsn,
                        !job->params.is_ascending);
     }
@@ -345,6 +358,10 @@ static bool job_produce(struct query_job *job, uint64_t now_ns)
 {
     if (job->form == QUERY_TAIL) {
         return tail_step(job);
+    }
+    if (job->form == QUERY_CALL) {
+        call_step(job);
+        return true;
     }
     if (job_awaits_view(job) && now_ns < job->deadline_ns) {
         return false; /* the worker looks again within its SLEEP_MS */

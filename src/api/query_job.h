@@ -13,7 +13,7 @@
  * (a page says 503, a stream breaks off); the log is damaged (that block is left out and counted in
  * the answer); the server stops (must_end: a page ends with what it has and a cursor).
  *
- * Between REQUEST_JOB and END the worker owns params and run, whatever happens to the client; END
+ * Between REQUEST_JOB and END the worker owns params, call and run, whatever happens to the client; END
  * gives them back (Q2).
  */
 #ifndef API_QUERY_JOB_H
@@ -41,6 +41,7 @@ enum query_form {
     QUERY_PAGE = 1,
     QUERY_LINES,
     QUERY_TAIL,
+    QUERY_CALL,
 };
 
 /* ---- what they say to each other: the types of the rings' frames ---- */
@@ -75,6 +76,22 @@ struct query_source {
     struct query_counts *counts;
     uint8_t *scratch;           /* LOOKUP_SCRATCH_BYTES, for one match at a time */
     struct tail_reader *reader; /* of messages */
+};
+
+/* A call: an answer that one function makes, which may block (a database): no scan, no second step. While it runs, its worker's
+ * other jobs wait, so it must come back within seconds. */
+#define QUERY_CALL_NAME_MAX 64u
+struct query_call {
+    /* In the worker's thread: puts the body into out and returns the status; 503 gets a Retry-After. */
+    unsigned (*answer)(const struct query_call *call, struct query_text *out);
+    const void *context;
+    /* What was asked; which of them count is answer's affair. */
+    int order;
+    uint32_t limit;
+    uint64_t id;
+    uint64_t after;
+    uint32_t name_bytes;
+    uint8_t name[QUERY_CALL_NAME_MAX];
 };
 
 /* The worker's part of a job. */
@@ -149,6 +166,7 @@ struct query_job {
     _Atomic bool must_end;
     /* The worker's from REQUEST_JOB to REPLY_END. */
     struct query_params params;
+    struct query_call call;
     struct query_run run;
 };
 

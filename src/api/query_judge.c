@@ -122,17 +122,15 @@ static bool integer_parse(struct slice text, int64_t *value, bool *is_large)
     return true;
 }
 
-/* True: *value is in the range; else the fault is listed. */
-static bool integer_judge(struct query_reading *reading, struct slice text, int64_t min,
-                          int64_t max, int64_t *value)
+bool query_judge_integer(struct query_faults *faults, const char *name, struct slice text,
+                         int64_t min, int64_t max, int64_t *value)
 {
     bool is_large = false;
-    const char *name = reading->name;
     char message[96];
     struct buf out;
     buf_init(&out, message, sizeof message - 1);
     if (!integer_parse(text, value, &is_large)) {
-        query_fault_add(&reading->faults, "int_parsing", name,
+        query_fault_add(faults, "int_parsing", name,
                         "Input should be a valid integer, unable to parse string as an integer",
                         text);
         return false;
@@ -144,15 +142,15 @@ static bool integer_judge(struct query_reading *reading, struct slice text, int6
     buf_printf(&out, "Input should be %s than or equal to %lld", is_small ? "greater" : "less",
                (long long)(is_small ? min : max));
     message[out.bytes] = 0;
-    query_fault_add(&reading->faults, is_small ? "greater_than_equal" : "less_than_equal", name,
-                    message, text);
+    query_fault_add(faults, is_small ? "greater_than_equal" : "less_than_equal", name, message,
+                    text);
     return false;
 }
 
 void query_judge_limit(struct query_reading *reading, struct slice value)
 {
     int64_t limit = 0;
-    if (integer_judge(reading, value, 1, QUERY_LIMIT_MAX, &limit)) {
+    if (query_judge_integer(&reading->faults, reading->name, value, 1, QUERY_LIMIT_MAX, &limit)) {
         reading->params->limit = (uint32_t)limit;
         reading->params->has_limit = true;
     }
@@ -161,7 +159,7 @@ void query_judge_limit(struct query_reading *reading, struct slice value)
 void query_judge_from_lsn(struct query_reading *reading, struct slice value)
 {
     int64_t lsn = 0;
-    if (integer_judge(reading, value, 0, INT64_MAX, &lsn)) {
+    if (query_judge_integer(&reading->faults, reading->name, value, 0, INT64_MAX, &lsn)) {
         reading->params->from_lsn = (uint64_t)lsn;
     }
 }

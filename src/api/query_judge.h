@@ -48,6 +48,9 @@ void query_judge_limit(struct query_reading *reading, struct slice value);
 void query_judge_from_lsn(struct query_reading *reading, struct slice value);
 void query_judge_level(struct query_reading *reading, struct slice value);
 void query_judge_order(struct query_reading *reading, struct slice value);
+/* For any reader of query strings: true, and *value is in the range; else the fault is listed. */
+bool query_judge_integer(struct query_faults *faults, const char *name, struct slice text,
+                         int64_t min, int64_t max, int64_t *value) MUST_USE;
 /* The kinds of a list; 0: the fault is listed. */
 uint32_t query_judge_kinds(struct query_reading *reading, struct slice value) MUST_USE;
 

@@ -113,14 +113,23 @@ static void worker_forget_job(struct query_worker *worker, size_t index)
     worker->jobs[index] = worker->jobs[--worker->job_count];
 }
 
-/* One step of each job. True: something was done. */
+/* One step of each job, but of calls, which may block, at most one a pass: the heartbeat stays fresh however many wait.
+ * True: something was done. */
 static bool worker_step_jobs(struct query_worker *worker)
 {
     const struct query_pool_options *options = &worker->pool->options;
     uint64_t now_ns = clock_mono_ns();
     bool is_any = false;
+    bool has_called = false;
     for (size_t i = worker->job_count; i > 0; i--) {
         struct worker_job entry = worker->jobs[i - 1];
+        if (entry.job->form == QUERY_CALL && !entry.job->run.is_finished) {
+            is_any = true;
+            if (has_called) {
+                continue;
+            }
+            has_called = true;
+        }
         bool is_tail = entry.job->form == QUERY_TAIL;
         enum query_stepped stepped = query_job_step(entry.job, now_ns);
         if (stepped == QUERY_ENDED) {

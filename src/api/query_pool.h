@@ -1,6 +1,6 @@
 /*
- * query_pool: the threads that answer reads: GET /v1/logs|metrics|events and GET /v1/tail. Never a
- * shard: a shard hands a job over and later passes its bytes on.
+ * query_pool: the threads that answer reads: GET /v1/logs|metrics|events and GET /v1/tail, and whatever else must block
+ * (query_on_call). Never a shard: a shard hands a job over and later passes its bytes on.
  *
  *   shard --- requests ring (jobs) ---> worker: scan_step by scan_step, all its jobs in turn
  *   shard <-- replies ring (bytes) ---- worker
@@ -30,6 +30,7 @@
 #include <stdatomic.h>
 
 struct shard;
+struct query_call;
 struct query_pool;
 struct query_side;
 
@@ -59,6 +60,9 @@ uint64_t query_pool_heartbeat_ns(const struct query_pool *pool); /* the oldest o
 /* GET /v1/logs|metrics|events (page or NDJSON stream) and GET /v1/tail (WebSocket). */
 enum http_verdict query_on_request(struct shard *shard, const struct route *route,
                                    const struct http_request *request);
+/* An answer that takes a blocking call (query_job.h), which is copied. 503 when there is no place for it. */
+enum http_verdict query_on_call(struct shard *shard, const struct http_request *request,
+                                const struct query_call *call);
 /* Once per pass: passes on what the workers have sent; returns how many frames. */
 size_t query_drain(struct shard *shard);
 /* The second look before the shard sleeps: something of the workers' is there to be passed on. */

@@ -108,16 +108,41 @@ static enum http_verdict query_start_tail(struct shard *shard, struct query_job 
     return HTTP_ANSWERED;
 }
 
+/* A slot to fill; NULL: it was refused. */
+static struct query_job *query_place(struct shard *shard, const struct http_request *request)
+{
+    struct query_job *job = query_side_look(shard->query);
+    if (job == NULL || shard->is_draining) {
+        (void)query_refuse(shard, request, 503,
+                           job == NULL ? "Too many queries and tails at one time"
+                                       : "The server is stopping",
+                           SLICE_LITERAL("Retry-After: 1\r\n"));
+        return NULL;
+    }
+    return job;
+}
+
+enum http_verdict query_on_call(struct shard *shard, const struct http_request *request,
+                                const struct query_call *call)
+{
+    ASSERT(request->deferred_count == 0);
+    struct query_job *job = query_place(shard, request);
+    if (job == NULL) {
+        return HTTP_ANSWERED;
+    }
+    job->conn = request->conn;
+    job->form = QUERY_CALL;
+    job->call = *call;
+    return query_start_page(shard, job);
+}
+
 enum http_verdict query_on_request(struct shard *shard, const struct route *route,
                                    const struct http_request *request)
 {
     ASSERT(request->deferred_count == 0);
-    struct query_job *job = query_side_look(shard->query);
-    if (job == NULL || shard->is_draining) {
-        return query_refuse(shard, request, 503,
-                            job == NULL ? "Too many queries and tails at one time"
-                                        : "The server is stopping",
-                            SLICE_LITERAL("Retry-After: 1\r\n"));
+    struct query_job *job = query_place(shard, request);
+    if (job == NULL) {
+        return HTTP_ANSWERED;
     }
     struct buf fault;
     buf_init(&fault, shard->scratch, QUERY_FAULT_BYTES_MAX);
@@ -138,6 +163,7 @@ enum http_verdict query_on_request(struct shard *shard, const struct route *rout
     case QUERY_LINES:
         return query_start_lines(shard, job, request);
     case QUERY_TAIL:
+    case QUERY_CALL: /* never of form_of */
         break;
     }
     return query_start_tail(shard, job, request);

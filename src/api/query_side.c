@@ -434,7 +434,7 @@ void query_end_all(struct shard *shard)
         if (job->slot == SLOT_LEFT) {
             continue;
         }
-        if (job->form == QUERY_PAGE) {
+        if (job->form == QUERY_PAGE || job->form == QUERY_CALL) {
             /* relaxed: a flag that is only ever set. */
             atomic_store_explicit(&job->must_end, true, memory_order_relaxed);
             side->is_dirty[job->worker] = true;

@@ -14,7 +14,8 @@ static int hex_digit(uint8_t c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-int query_string_decode(struct slice from, uint8_t *to, size_t capacity, size_t *bytes)
+/* plus: what a '+' means. */
+static int decode(struct slice from, uint8_t plus, uint8_t *to, size_t capacity, size_t *bytes)
 {
     size_t used = 0;
     *bytes = 0;
@@ -28,7 +29,7 @@ int query_string_decode(struct slice from, uint8_t *to, size_t capacity, size_t 
             c = (uint8_t)(hex_digit(from.data[i + 1]) * 16 + hex_digit(from.data[i + 2]));
             i += 2;
         } else if (c == '+') {
-            c = ' ';
+            c = plus;
         }
         if (used == capacity) {
             *bytes = used;
@@ -38,6 +39,16 @@ int query_string_decode(struct slice from, uint8_t *to, size_t capacity, size_t 
     }
     *bytes = used;
     return 0;
+}
+
+int query_string_decode(struct slice from, uint8_t *to, size_t capacity, size_t *bytes)
+{
+    return decode(from, ' ', to, capacity, bytes);
+}
+
+int query_string_decode_segment(struct slice from, uint8_t *to, size_t capacity, size_t *bytes)
+{
+    return decode(from, '+', to, capacity, bytes);
 }
 
 bool query_string_next(struct slice *rest, struct slice *name, struct slice *value)

@@ -16,6 +16,10 @@ int query_string_find(struct slice query, const char *name, uint8_t *to, size_t 
  * holds the beginning then). */
 int query_string_decode(struct slice from, uint8_t *to, size_t capacity, size_t *bytes) MUST_USE;
 
+/* A segment of a path: the same, but '+' is itself. */
+int query_string_decode_segment(struct slice from, uint8_t *to, size_t capacity,
+                                size_t *bytes) MUST_USE;
+
 /* Takes the next parameter off *rest; name and value are as they came. False: there is none.
  * Without '=' the value is empty. */
 bool query_string_next(struct slice *rest, struct slice *name, struct slice *value);

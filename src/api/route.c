@@ -23,17 +23,68 @@ static const struct route routes[] = {
      "Is this LSN on stable storage? Waits for it with ?wait="},
     {ROUTE_TAIL, "/v1/tail", READ, "GET, HEAD, OPTIONS",
      "Records as they become durable, over a WebSocket"},
+    {ROUTE_REPLICATE, "/v1/replicate", BIT(HTTP_POST), "POST, OPTIONS",
+     "Store what another Sluice sends, exactly once by its node and LSN"},
+    {ROUTE_SINKS, "/v1/sinks", READ, "GET, HEAD, OPTIONS",
+     "Upstreams: where each stands, and what troubles it"},
+    {ROUTE_SINK_REQUEUE, "/v1/sinks/{}/requeue", BIT(HTTP_POST), "POST, OPTIONS",
+     "Deliver all quarantined records of a sink again"},
+    {ROUTE_SINK_DROP, "/v1/sinks/{}/drop", BIT(HTTP_POST), "POST, OPTIONS",
+     "Give up all quarantined records of a sink"},
+    {ROUTE_SINK_RESUME, "/v1/sinks/{}/resume", BIT(HTTP_POST), "POST, OPTIONS",
+     "Let a paused sink try again now"},
+    {ROUTE_QUARANTINE, "/v1/quarantine", READ, "GET, HEAD, OPTIONS",
+     "Records that an upstream refused for good"},
+    {ROUTE_QUARANTINE_ITEM, "/v1/quarantine/{}", READ, "GET, HEAD, OPTIONS",
+     "One of them, with the upstream's answer"},
+    {ROUTE_QUARANTINE_REQUEUE, "/v1/quarantine/{}/requeue", BIT(HTTP_POST), "POST, OPTIONS",
+     "Deliver it again"},
+    {ROUTE_QUARANTINE_DROP, "/v1/quarantine/{}/drop", BIT(HTTP_POST), "POST, OPTIONS",
+     "Give it up"},
 };
+
+/* Bytes before and behind the "{}" of a pattern. False: it is a literal. */
+static bool route_is_pattern(const struct route *route, size_t *before, size_t *behind)
+{
+    const char *hole = strstr(route->path, "{}");
+    if (hole == NULL) {
+        return false;
+    }
+    *before = (size_t)(hole - route->path);
+    *behind = strlen(hole + 2);
+    return true;
+}
+
+/* The segment in the hole; empty: the path does not fit. */
+static struct slice pattern_segment(const struct route *route, struct slice path)
+{
+    size_t before = 0;
+    size_t behind = 0;
+    if (!route_is_pattern(route, &before, &behind) || path.bytes <= before + behind) {
+        return (struct slice){0};
+    }
+    struct slice segment = {path.data + before, path.bytes - before - behind};
+    bool is_framed = memcmp(path.data, route->path, before) == 0 &&
+                     memcmp(segment.data + segment.bytes, route->path + before + 2, behind) == 0;
+    bool fits = is_framed && memchr(segment.data, '/', segment.bytes) == NULL;
+    return fits ? segment : (struct slice){0};
+}
 
 const struct route *route_find(struct slice path)
 {
     for (size_t i = 0; i < ARRAY_COUNT(routes); i++) {
-        if (strlen(routes[i].path) == path.bytes &&
-            memcmp(routes[i].path, path.data, path.bytes) == 0) {
+        bool is_same = strlen(routes[i].path) == path.bytes &&
+                       memcmp(routes[i].path, path.data, path.bytes) == 0;
+        if (is_same || pattern_segment(&routes[i], path).bytes != 0) {
             return &routes[i];
         }
     }
     return NULL;
+}
+
+struct slice route_parameter(const struct route *route, struct slice path)
+{
+    return pattern_segment(route, path);
 }
 
 bool route_serves(const struct route *route, enum http_method method)
@@ -48,12 +99,34 @@ static bool route_has_records(const struct route *route)
 
 bool route_is_ingest(const struct route *route, enum http_method method)
 {
-    return method == HTTP_POST && route_has_records(route);
+    return method == HTTP_POST && (route_has_records(route) || route->id == ROUTE_REPLICATE);
 }
 
 bool route_is_query(const struct route *route, enum http_method method)
 {
     return route->id == ROUTE_TAIL || (method != HTTP_POST && route_has_records(route));
+}
+
+bool route_is_order(const struct route *route, enum http_method method)
+{
+    bool is_reading = method == HTTP_GET || method == HTTP_HEAD || method == HTTP_OPTIONS;
+    return !is_reading && !route_is_ingest(route, method);
+}
+
+bool route_is_quarantine(const struct route *route)
+{
+    switch ((int)route->id) {
+    case ROUTE_SINK_REQUEUE:
+    case ROUTE_SINK_DROP:
+    case ROUTE_SINK_RESUME:
+    case ROUTE_QUARANTINE:
+    case ROUTE_QUARANTINE_ITEM:
+    case ROUTE_QUARANTINE_REQUEUE:
+    case ROUTE_QUARANTINE_DROP:
+        return true;
+    default:
+        return false;
+    }
 }
 
 bool route_is_open(const struct route *route)

@@ -1,6 +1,10 @@
 /*
  * route: what a request means. One table serves requests, says 404 and 405, and (later) generates
  * the API description. Pure.
+ *
+ * A path may hold one "{}": it stands for one segment that is not empty ("/v1/sinks/{}/requeue"). Paths are
+ * compared as they came, still percent-encoded; only the segment is decoded, by whoever wants it
+ * (route_parameter, then query_string_decode_segment), so that a %2F in it never makes another path.
  */
 #ifndef API_ROUTE_H
 #define API_ROUTE_H
@@ -18,6 +22,15 @@ enum route_id {
     ROUTE_LEDGER,
     ROUTE_DURABLE,
     ROUTE_TAIL,
+    ROUTE_REPLICATE,
+    ROUTE_SINKS,
+    ROUTE_SINK_REQUEUE,
+    ROUTE_SINK_DROP,
+    ROUTE_SINK_RESUME,
+    ROUTE_QUARANTINE,
+    ROUTE_QUARANTINE_ITEM,
+    ROUTE_QUARANTINE_REQUEUE,
+    ROUTE_QUARANTINE_DROP,
 };
 
 struct route {
@@ -28,13 +41,21 @@ struct route {
     const char *summary;
 };
 
-/* NULL: no such path. Whether the method is served is the caller's question (route_serves). */
+/* The first of the table that fits, so that a literal before a pattern wins. NULL: no such path. Whether the
+ * method is served is the caller's question (route_serves). */
 const struct route *route_find(struct slice path);
+/* What stands for "{}" in a path that route_find gave this route for: borrowed from path, as it came. Empty where the
+ * route has no such segment. */
+struct slice route_parameter(const struct route *route, struct slice path);
 bool route_serves(const struct route *route, enum http_method method);
 /* Does a request of that method store records? The same paths are read with GET. */
 bool route_is_ingest(const struct route *route, enum http_method method);
 /* Is it answered by the query pool? */
 bool route_is_query(const struct route *route, enum http_method method);
+/* Does a request of that method change something without storing a record? Then it needs the scope admin. */
+bool route_is_order(const struct route *route, enum http_method method);
+/* Is it answered by quarantine.h? */
+bool route_is_quarantine(const struct route *route);
 /* Asked by those who watch the process, who have neither token nor patience: /healthcheck,
  * /metrics. */
 bool route_is_open(const struct route *route);

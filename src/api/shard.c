@@ -3,6 +3,7 @@
 #include "api/gate.h"
 #include "api/ingest.h"
 #include "api/ops.h"
+#include "api/quarantine.h"
 #include "api/query_pool.h"
 #include "api/route.h"
 #include "core/clock.h"
@@ -130,6 +131,9 @@ static enum http_verdict shard_on_request(void *context, const struct http_reque
     shard->counters.requests_other++;
     if (route_is_query(route, request->head->method)) {
         return query_on_request(shard, route, request);
+    }
+    if (route_is_quarantine(route)) {
+        return quarantine_on_request(shard, route, request);
     }
     if (route->id == ROUTE_DURABLE) {
         return durable_on_request(shard, request);

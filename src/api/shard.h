@@ -31,6 +31,7 @@ struct query_pool;
 struct query_side;
 struct shard;
 struct alerts;
+struct upstream;
 
 /* What the shards have in common; read-only for them but where marked. */
 struct shard_set {
@@ -40,6 +41,7 @@ struct shard_set {
     struct store *store;
     const struct store_status *status;
     const struct alerts *alerts; /* its gauges; NULL: none */
+    const struct upstream *upstream; /* NULL: neither sinks nor pollers are configured */
     struct shard *shards;
     struct agent *agents; /* heartbeats, for health */
     unsigned count;

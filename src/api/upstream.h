@@ -49,8 +49,11 @@ struct upstream {
     void (*sink)(void *context, unsigned i,
                  struct upstream_sink *sink); /* wait-free enough for a shard */
     void (*poller)(void *context, unsigned i, struct upstream_poller *poller); /* likewise */
+    /* The oldest heartbeat of the threads behind it, monotonic; 0: they do not run yet. May be NULL: not watched. */
+    uint64_t (*heartbeat_ns)(void *context);
     /* Blocking (reads the database): query threads only. Puts {"data":[...],"next_cursor":n|null}: items of sink ("" : all) with ids
-     * above after, at most limit. */
+     * above after, at most limit; next_cursor is the id of the last one shown when there are more. What has no room makes
+     * out->is_truncated: it is then asked again for fewer, or with more room. A list without items begins {"data":[]. */
     int (*quarantine_list)(void *context, struct slice sink, uint64_t after, unsigned limit,
                            struct buf *out, struct err *err);
     int (*quarantine_show)(void *context, uint64_t id, struct buf *out,

@@ -173,6 +173,24 @@ static const struct {
      "Exit codes: 0 and a summary, 1 with file, offset and LSN of each fault, 2 wrong usage.\n"
      "\n"
      "  sluice verify --data-dir /var/lib/sluice\n"},
+    {"lambda", "be an AWS Lambda function behind an API Gateway",
+     "sluice lambda\n"
+     "\n"
+     "A Lambda custom runtime (bootstrap): takes the batches that an http sink posts to an API "
+     "Gateway and writes them to\n"
+     "OpenSearch and Timestream, each record once however often a batch comes. Answers 200 when "
+     "all of it is stored, 503 for\n"
+     "passing trouble, 400 with the places of records that can never be stored.\n"
+     "\n"
+     "Its environment says everything:\n"
+     "  OPENSEARCH_URL, OPENSEARCH_INDEX, OPENSEARCH_SERVICE (es, aoss, none)\n"
+     "  TIMESTREAM_URL, TIMESTREAM_DB, TIMESTREAM_TABLE   without them metrics go to OpenSearch\n"
+     "  AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, "
+     "AWS_LAMBDA_RUNTIME_API (set by Lambda)\n"
+     "\n"
+     "Exit codes: 1 the environment is incomplete or the Runtime API is gone, 2 wrong usage.\n"
+     "\n"
+     "  sluice lambda\n"},
     {"version", "print the version",
      "sluice version [--json]\n"
      "\n"

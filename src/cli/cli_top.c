@@ -15,6 +15,7 @@
 
 #include "cli/http_get.h"
 #include "cli/metrics_text.h"
+#include "core/buf.h"
 #include "core/clock.h"
 #include "core/mem.h"
 
@@ -46,6 +47,17 @@ static double rate(const struct top *top, const char *name)
     return top->seconds > 0 && n > 0 ? n / top->seconds : 0;
 }
 
+static double sink_value(const struct top *top, const char *sink, const char *name)
+{
+    return metrics_text_sink_value(top->now, sink, name);
+}
+
+static double sink_rate(const struct top *top, const char *sink, const char *name)
+{
+    double n = sink_value(top, sink, name) - metrics_text_sink_value(top->before, sink, name);
+    return top->seconds > 0 && n > 0 ? n / top->seconds : 0;
+}
+
 static double quantile(const struct top *top, const char *name, double q)
 {
     return metrics_text_quantile(top->before, top->now, name, q);
@@ -74,17 +86,35 @@ static const char *short_time(char *text, size_t room, double seconds)
         (void)snprintf(text, room, "%.0f us", seconds * 1e6);
     } else if (seconds < 1) {
         (void)snprintf(text, room, "%.2f ms", seconds * 1e3);
-    } else {
+    } else if (seconds < 600) {
         (void)snprintf(text, room, "%.2f s", seconds);
+    } else {
+        (void)snprintf(text, room, "%.1f h", seconds / 3600);
     }
     return text;
+}
+
+static const char *name_of(double state, const char *const *names, size_t count)
+{
+    return state >= 0 && state < (double)count ? names[(size_t)state] : "?";
 }
 
 static const char *state_name(double state)
 {
     static const char *const names[] = {"ok", "shedding (429)", "read-only (503)", "stopping"};
-    const size_t count = ARRAY_COUNT(names);
-    return state >= 0 && state < (double)count ? names[(size_t)state] : "?";
+    return name_of(state, names, ARRAY_COUNT(names));
+}
+
+static const char *sink_state_name(double state)
+{
+    static const char *const names[] = {"running", "retrying", "paused"};
+    return name_of(state, names, ARRAY_COUNT(names));
+}
+
+static const char *breaker_name(double state)
+{
+    static const char *const names[] = {"closed", "open", "half-open"};
+    return name_of(state, names, ARRAY_COUNT(names));
 }
 
 static void line_of_numbers(const struct top *top, const char *title, const char *const *labels,
@@ -122,6 +152,54 @@ static void bytes_line(const struct top *top)
            short_number(out, sizeof out, rate(top, "sluice_store_written_bytes_total"), 1024));
 }
 
+/* Of a terminal, a name is only what can be printed: a server's answer must not move its cursor. */
+static const char *plain_name(char *text, size_t room, const char *name)
+{
+    size_t bytes = 0;
+    for (; name[bytes] != 0 && bytes + 1 < room; bytes++) {
+        text[bytes] = (char)(name[bytes] > ' ' && name[bytes] < 0x7f ? name[bytes] : '?');
+    }
+    text[bytes] = 0;
+    return text;
+}
+
+/* Two lines, so that each stays within 80 columns for any sane name: a line that wraps spoils the redrawing. */
+static void draw_sink(const struct top *top, const char *sink)
+{
+    char name[METRICS_NAME_MAX];
+    char numbers[4][32];
+    char times[2][32];
+    bool balances = sink_value(top, sink, "sluice_sink_ledger_imbalance_records") == 0;
+    printf("  %-10s  %s, breaker %s  pending %s  %sB  oldest %s\033[K\n",
+           plain_name(name, sizeof name, sink),
+           sink_state_name(sink_value(top, sink, "sluice_sink_state")),
+           breaker_name(sink_value(top, sink, "sluice_sink_breaker_state")),
+           short_number(numbers[0], sizeof numbers[0],
+                        sink_value(top, sink, "sluice_sink_pending_records"), 1000),
+           short_number(numbers[1], sizeof numbers[1],
+                        sink_value(top, sink, "sluice_sink_pending_bytes"), 1024),
+           short_time(times[0], sizeof times[0],
+                      sink_value(top, sink, "sluice_sink_oldest_pending_seconds")));
+    printf(
+        "  %-10s  delivered %s/s  lag p99 %s  retries %s/s  quarantined %.0f%s\033[K\n", "",
+        short_number(numbers[2], sizeof numbers[2],
+                     sink_rate(top, sink, "sluice_sink_delivered_records_total"), 1000),
+        short_time(times[1], sizeof times[1], sink_value(top, sink, "sluice_sink_lag_p99_seconds")),
+        short_number(numbers[3], sizeof numbers[3],
+                     sink_rate(top, sink, "sluice_sink_retries_total"), 1000),
+        sink_value(top, sink, "sluice_sink_quarantined_records"), balances ? "" : "  LEDGER OFF");
+}
+
+static void draw_sinks(const struct top *top)
+{
+    if (top->now->sink_count != 0) {
+        printf("\033[K\n");
+    }
+    for (unsigned i = 0; i < top->now->sink_count; i++) {
+        draw_sink(top, top->now->sinks[i]);
+    }
+}
+
 static void draw(const struct top *top)
 {
     static const char *const record_labels[] = {"received", "durable", "rejected", "shed"};
@@ -149,18 +227,51 @@ static void draw(const struct top *top)
            value(top, "sluice_archive_sealed_total"), value(top, "sluice_archive_compacted_total"),
            value(top, "sluice_archive_expired_segments_total"),
            value(top, "sluice_archive_damaged_segments"));
-    printf("  %-10s  active %.0f  tails %.0f\033[K\n\033[J", "queries",
+    printf("  %-10s  active %.0f  tails %.0f\033[K\n", "queries",
            value(top, "sluice_queries_active"), value(top, "sluice_tails_active"));
+    draw_sinks(top);
+    printf("\033[J");
     (void)fflush(stdout);
 }
 
 static void put_number(const char *name, double number, bool is_last)
 {
+    const char *end = is_last ? "}" : ",";
     if (!isfinite(number)) { /* JSON has no such number */
-        printf("\"%s\":null%s", name, is_last ? "}\n" : ",");
+        printf("\"%s\":null%s", name, end);
     } else {
-        printf("\"%s\":%.10g%s", name, number, is_last ? "}\n" : ",");
+        printf("\"%s\":%.10g%s", name, number, end);
     }
+}
+
+static void put_sink(const struct top *top, const char *sink)
+{
+    uint8_t memory[6 * METRICS_NAME_MAX + 2];
+    struct buf name;
+    buf_init(&name, memory, sizeof memory);
+    buf_put_json_string(&name, (struct slice){(const uint8_t *)sink, strlen(sink)});
+    printf("%.*s:{\"state\":\"%s\",\"breaker\":\"%s\",", (int)name.bytes, (const char *)name.data,
+           sink_state_name(sink_value(top, sink, "sluice_sink_state")),
+           breaker_name(sink_value(top, sink, "sluice_sink_breaker_state")));
+    put_number("pending", sink_value(top, sink, "sluice_sink_pending_records"), false);
+    put_number("pending_bytes", sink_value(top, sink, "sluice_sink_pending_bytes"), false);
+    put_number("oldest_pending_s", sink_value(top, sink, "sluice_sink_oldest_pending_seconds"),
+               false);
+    put_number("delivered_per_s", sink_rate(top, sink, "sluice_sink_delivered_records_total"),
+               false);
+    put_number("retries_per_s", sink_rate(top, sink, "sluice_sink_retries_total"), false);
+    put_number("quarantined", sink_value(top, sink, "sluice_sink_quarantined_records"), false);
+    put_number("lag_p99_s", sink_value(top, sink, "sluice_sink_lag_p99_seconds"), true);
+}
+
+static void put_sinks(const struct top *top)
+{
+    printf("\"sinks\":{");
+    for (unsigned i = 0; i < top->now->sink_count; i++) {
+        printf("%s", i == 0 ? "" : ",");
+        put_sink(top, top->now->sinks[i]);
+    }
+    printf("}");
 }
 
 static void put_json(const struct top *top)
@@ -182,7 +293,9 @@ static void put_json(const struct top *top)
     put_number("log_bytes", value(top, "sluice_store_log_bytes"), false);
     put_number("free_bytes", value(top, "sluice_store_free_bytes"), false);
     put_number("state", value(top, "sluice_store_state"), false);
-    put_number("healthy", value(top, "sluice_healthy"), true);
+    put_number("healthy", value(top, "sluice_healthy"), false);
+    put_sinks(top);
+    printf("}\n");
     (void)fflush(stdout);
 }
 

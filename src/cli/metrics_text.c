@@ -23,19 +23,34 @@ static int compare(const void *a, const void *b)
     return left->le < right->le ? -1 : left->le > right->le;
 }
 
-/* The value of the label le, not of handle or role; NULL: none. Inside of a quoted value the quote behind it
- * would have a backslash before it. */
-static const char *find_le(const char *labels)
+/* The value of a label (`le="`), not of one whose name ends so (handle, role); NULL: none. Inside of a quoted value
+ * the quote behind it would have a backslash before it. */
+static const char *find_label(const char *labels, const char *label)
 {
-    static const char label[] = "le=\"";
     const char *at = labels;
     while ((at = strstr(at, label)) != NULL) { /* bound: the line */
         if (at > labels && (at[-1] == '{' || at[-1] == ',' || at[-1] == ' ')) {
-            return at + sizeof label - 1;
+            return at + strlen(label);
         }
         at++;
     }
     return NULL;
+}
+
+/* The label's value without its escapes. False: it does not end, or has no room. */
+static bool read_value(char *to, size_t room, const char *at)
+{
+    size_t bytes = 0;
+    for (; *at != 0 && *at != '"' && bytes + 1 < room; at++) {
+        char c = *at;
+        if (c == '\\' && at[1] != 0) {
+            at++;
+            c = *at == 'n' ? '\n' : *at;
+        }
+        to[bytes++] = c;
+    }
+    to[bytes] = 0;
+    return *at == '"';
 }
 
 /* name{labels} value; line ends with NUL. */
@@ -51,7 +66,7 @@ static bool parse_line(struct metrics_sample *sample, const char *line)
     sample->le = NONE;
     if (*rest == '{') {
         const char *end = strrchr(rest, '}');
-        const char *le = find_le(rest);
+        const char *le = find_label(rest, "le=\"");
         if (end == NULL) {
             return false;
         }
@@ -63,6 +78,41 @@ static bool parse_line(struct metrics_sample *sample, const char *line)
     char *value_end = NULL;
     sample->value = strtod(rest, &value_end);
     return value_end != rest;
+}
+
+/* METRICS_SINKS_MAX: there is no room for another. */
+static unsigned sink_index(struct metrics_text *metrics, const char *sink)
+{
+    unsigned i = 0;
+    while (i < metrics->sink_count && strcmp(metrics->sinks[i], sink) != 0) {
+        i++;
+    }
+    if (i == metrics->sink_count && i < METRICS_SINKS_MAX) {
+        (void)snprintf(metrics->sinks[i], sizeof metrics->sinks[i], "%s", sink);
+        metrics->sink_count++;
+    }
+    return i;
+}
+
+/* sample: what the line says. */
+static void keep_sink(struct metrics_text *metrics, const struct metrics_sample *sample,
+                      const char *line)
+{
+    char sink[METRICS_NAME_MAX];
+    const char *labels = line + strlen(sample->name);
+    const char *label = find_label(labels, "sink=\"");
+    const char *end = strrchr(labels, '}');
+    if (label == NULL || end == NULL || label > end || !read_value(sink, sizeof sink, label) ||
+        metrics->sink_value_count == METRICS_SINK_VALUES) {
+        return;
+    }
+    unsigned index = sink_index(metrics, sink);
+    if (index < METRICS_SINKS_MAX) {
+        struct metrics_sink_value *kept = &metrics->sink_values[metrics->sink_value_count++];
+        kept->sink = index;
+        kept->value = sample->value;
+        (void)snprintf(kept->name, sizeof kept->name, "%s", sample->name);
+    }
 }
 
 /* Sums neighbours that differ in other labels only. */
@@ -86,13 +136,19 @@ void metrics_text_parse(struct metrics_text *metrics, struct slice text)
     const uint8_t *at = text.data;
     const uint8_t *end = text.data + text.bytes;
     metrics->count = 0;
+    metrics->sink_count = 0;
+    metrics->sink_value_count = 0;
     while (at < end && metrics->count < METRICS_SAMPLES_MAX) { /* bound: lines */
         const uint8_t *stop = memchr(at, '\n', (size_t)(end - at));
         size_t bytes = (size_t)((stop == NULL ? end : stop) - at);
         if (bytes < sizeof line) {
             memcpy(line, at, bytes);
             line[bytes] = 0;
-            metrics->count += parse_line(&metrics->samples[metrics->count], line) ? 1 : 0;
+            struct metrics_sample *sample = &metrics->samples[metrics->count];
+            if (parse_line(sample, line)) {
+                keep_sink(metrics, sample, line);
+                metrics->count++;
+            }
         }
         at += bytes + (stop == NULL ? 0 : 1);
     }
@@ -112,6 +168,19 @@ double metrics_text_value(const struct metrics_text *metrics, const char *name)
 {
     const struct metrics_sample *sample = find(metrics, name, NONE);
     return sample == NULL ? 0 : sample->value;
+}
+
+double metrics_text_sink_value(const struct metrics_text *metrics, const char *sink,
+                               const char *name)
+{
+    double sum = 0;
+    for (unsigned i = 0; i < metrics->sink_value_count; i++) {
+        const struct metrics_sink_value *kept = &metrics->sink_values[i];
+        if (strcmp(kept->name, name) == 0 && strcmp(metrics->sinks[kept->sink], sink) == 0) {
+            sum += kept->value;
+        }
+    }
+    return sum;
 }
 
 double metrics_text_quantile(const struct metrics_text *before, const struct metrics_text *after,

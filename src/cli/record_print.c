@@ -57,6 +57,19 @@ static void put_received(const struct printer *printer, int64_t built_at_ns)
     put_slice(printer, (struct slice){(const uint8_t *)text, bytes});
 }
 
+/* Which record of which node it was, where another Sluice sent it. */
+static void put_origin(const struct printer *printer, const struct record *record)
+{
+    struct origin origin;
+    if (record->meta.bytes == 0 || meta_find_origin(&origin, record->meta) != 1) {
+        return;
+    }
+    char node[ULID_TEXT_BYTES];
+    ulid_format(node, &origin.node);
+    fprintf(printer->out, ",\"origin\":{\"node\":\"%.26s\",\"lsn\":%llu}", node,
+            (unsigned long long)origin.lsn);
+}
+
 static void put_ndjson(const struct printer *printer, uint64_t lsn, int64_t built_at_ns,
                        const struct record *record)
 {
@@ -65,7 +78,9 @@ static void put_ndjson(const struct printer *printer, uint64_t lsn, int64_t buil
     fprintf(printer->out, "{\"lsn\":%llu,\"id\":\"%.26s\",\"kind\":\"%s\",\"received_at\":\"",
             (unsigned long long)lsn, id, kind_name(record));
     put_received(printer, built_at_ns);
-    fputs("\",\"record\":", printer->out);
+    (void)fputc('"', printer->out);
+    put_origin(printer, record);
+    fputs(",\"record\":", printer->out);
     put_payload(printer, record->payload);
     fputs("}\n", printer->out);
 }

@@ -10,9 +10,11 @@
 #include "store/scan.h"
 
 enum print_form {
-    PRINT_NDJSON = 1, /* {"lsn","id","kind","received_at","record":{...as sent}} */
-    PRINT_TEXT,       /* time level service message, coloured by level where asked */
-    PRINT_CSV,        /* lsn,id,kind,received_at,timestamp,severity,service,name,message,record */
+    /* {"lsn","id","kind","received_at","record":{...as sent}}; before the record "origin":{"node","lsn"} where
+     * another Sluice sent it. */
+    PRINT_NDJSON = 1,
+    PRINT_TEXT, /* time level service message, coloured by level where asked */
+    PRINT_CSV,  /* lsn,id,kind,received_at,timestamp,severity,service,name,message,record */
 };
 
 struct printer {

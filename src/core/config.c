@@ -77,8 +77,10 @@ static void config_offer_unknown(struct config_load *load, const char *name, con
 void config_offer(struct config_load *load, const char *name, const char *text, const char *origin)
 {
     struct err reason = {.code = 0};
-    if (strncmp(name, "sink.", 5) == 0) {
-        return; /* sinks have their own table; until it lands, a file that has them stays valid */
+    const struct config_family *family = config_family_of(name);
+    if (family != NULL) {
+        config_family_offer(load, family, name, text, origin, 0);
+        return;
     }
     const struct config_key *key = config_table_find(name);
     if (key == NULL) {
@@ -155,61 +157,6 @@ int config_load(struct config *config, const struct config_sources *sources,
     return r;
 }
 
-static size_t config_section_bytes(const char *name)
-{
-    return strcspn(name, ".");
-}
-
-static void config_print_ini(struct buf *out, const struct config *config,
-                             const struct config_load *load)
-{
-    const char *section = "";
-    for (size_t i = 0; i < config_table_count; i++) {
-        const struct config_key *key = &config_table[i];
-        size_t section_bytes = config_section_bytes(key->name);
-        if (i == 0 || strncmp(section, key->name, section_bytes + 1) != 0) {
-            buf_printf(out, "%s[%.*s]\n", i > 0 ? "\n" : "", (int)section_bytes, key->name);
-            section = key->name;
-        }
-        size_t start = out->bytes;
-        buf_printf(out, "%s = ", key->name + section_bytes + 1);
-        config_value_put(out, config, key);
-        size_t used = out->bytes - start;
-        buf_printf(out, "%*s ; %s: %s\n", used < 36 ? (int)(36 - used) : 0, "",
-                   config_origin(load, key->name), key->help);
-    }
-}
-
-static void config_print_text(struct buf *out, const char *name, const char *text)
-{
-    buf_printf(out, "\"%s\":", name);
-    buf_put_json_string(out, (struct slice){(const uint8_t *)text, strlen(text)});
-}
-
-static void config_print_json(struct buf *out, const struct config *config,
-                              const struct config_load *load)
-{
-    char value[CONFIG_VALUE_BYTES];
-    buf_put_char(out, '{');
-    for (size_t i = 0; i < config_table_count; i++) {
-        const struct config_key *key = &config_table[i];
-        struct buf text;
-        buf_init(&text, value, sizeof value - 1);
-        config_value_put(&text, config, key);
-        value[text.bytes] = '\0';
-        buf_printf(out, "%s\n  \"%s\":{", i > 0 ? "," : "", key->name);
-        config_print_text(out, "value", value);
-        buf_put_char(out, ',');
-        config_print_text(out, "origin", config_origin(load, key->name));
-        buf_put_char(out, ',');
-        config_print_text(out, "default", key->initial);
-        buf_printf(out, ",\"reloadable\":%s,", key->is_reloadable ? "true" : "false");
-        config_print_text(out, "help", key->help);
-        buf_put_char(out, '}');
-    }
-    buf_put_text(out, "\n}\n");
-}
-
 /* Origins are not part of struct config, which agents read; they are gathered again for the few who
  * ask. */
 void config_print(struct buf *out, const struct config *config,
@@ -245,6 +192,9 @@ void config_apply_reload(struct config *running, const struct config *fresh, str
         if (key->is_reloadable) {
             config_value_copy(running, fresh, key);
         }
+    }
+    for (size_t i = 0; i < CONFIG_FAMILY_COUNT; i++) {
+        config_family_differences(&config_families[i], running, fresh, ignored);
     }
     running->generation++;
 }

@@ -135,4 +135,6 @@ void config_check(struct config_load *load)
     check_buffers(load);
     check_auth(load);
     check_runs_db(load);
+    config_check_sinks(load);
+    config_check_pollers(load);
 }

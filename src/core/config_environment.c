@@ -4,7 +4,7 @@
  *
  * The brought names are read first, so that a Sluice name that says something else is found: an
  * error that names both, because guessing which one is meant is how a server ends up on the wrong
- * port. Names that belong to parts which are not configured here (sinks, the client library, tests)
+ * port. Names that belong to parts which are not configured here (the client library, tests)
  * are left alone; any other SLUICE_* is a typing error and said to be one.
  */
 #include "core/config_table.h"
@@ -39,8 +39,7 @@ static const char *const environment_ports[] = {"TELEMETRY_API_PORT", "HTTP_PORT
 /* SLUICE_* that are no keys of this table. The last three come from Kubernetes, which tells every
  * pod of a namespace about a Service named "sluice" in such variables. */
 static const char *const environment_foreign[] = {
-    "SLUICE_TEST_", "SLUICE_MEM_LATCH=", "SLUICE_SINK_",
-    "SLUICE_PORT=", "SLUICE_PORT_",      "SLUICE_SERVICE_"};
+    "SLUICE_TEST_", "SLUICE_MEM_LATCH=", "SLUICE_PORT=", "SLUICE_PORT_", "SLUICE_SERVICE_"};
 
 /* Which brought name set a key, "" for none. */
 struct environment_claims {
@@ -282,8 +281,11 @@ void config_read_environment(struct config_load *load, char *const *environment)
         char variable[128];
         (void)snprintf(variable, sizeof variable, "%.*s",
                        (int)u64_min((uint64_t)(equals - entry), 120), entry);
+        const struct config_family *family = config_family_of_variable(variable);
         const struct config_key *key = environment_key(variable);
-        if (key == NULL) {
+        if (family != NULL) {
+            config_family_offer_variable(load, family, variable, equals + 1);
+        } else if (key == NULL) {
             environment_unknown(load, variable);
         } else {
             environment_offer(load, key, equals + 1, variable, &claims);

@@ -1,8 +1,8 @@
 /*
  * config_file: sluice.conf, read with libinih. The lines are handed to it one by one, because the
- * reader is where the things are found that libinih would swallow: a line that is too long for it,
- * a section name it would cut, a line that is neither section nor key, an indented key (which it
- * takes for more of the value before). Each becomes a problem with file and line.
+ * reader is where the things are found that libinih would swallow: a section name it would cut, a line
+ * that is neither section nor key, an indented key (which it takes for more of the value before). Each
+ * becomes a problem with file and line. A key whose line is too long for libinih is taken here.
  */
 #include "core/config_table.h"
 
@@ -11,11 +11,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/mem.h"
+
 /* A configuration is a page or two; more is a wrong file, and reading stops. */
 #define FILE_LINES_MAX 20000u
 
 /* libinih keeps a section in 50 bytes with its NUL, and cuts what is longer without a word. */
 #define FILE_SECTION_BYTES 49u
+
+/* The longest value there is with its key. libinih takes 200 bytes; a longer line it never sees. */
+#define FILE_LINE_BYTES (CONFIG_VALUE_BYTES + 64u)
 
 struct config_file {
     struct config_load *load;
@@ -23,6 +28,8 @@ struct config_file {
     FILE *stream;
     unsigned line;
     unsigned line_of_key[CONFIG_KEYS_MAX]; /* 0: not seen in this file */
+    char section[FILE_SECTION_BYTES + 1];
+    char text[FILE_LINE_BYTES];
 };
 
 static const char *file_origin(const struct config_file *file, char *out)
@@ -37,10 +44,12 @@ static void file_problem(struct config_file *file, const char *what)
     config_problem(file->load, "%s: %s", file_origin(file, origin), what);
 }
 
-/* Reads one line without its end; leading blanks and a byte order mark are dropped. False at the
- * end of the file. */
-static bool file_read_line(struct config_file *file, char *text, size_t capacity)
+/* Reads one line without its end into file->text; leading blanks and a byte order mark are dropped.
+ * False at the end of the file. */
+static bool file_read_line(struct config_file *file)
 {
+    char *text = file->text;
+    size_t capacity = sizeof file->text;
     size_t bytes = 0;
     bool is_long = false;
     bool has_nul = false;
@@ -70,12 +79,9 @@ static bool file_read_line(struct config_file *file, char *text, size_t capacity
     }
     text[bytes] = '\0';
     if (is_long) {
-        char why[224];
-        (void)snprintf(
-            why, sizeof why,
-            "the line is longer than the %zu bytes an INI line may have (server.listen may be "
-            "given on several lines, a long value in the environment or by --set)",
-            capacity - 1);
+        char why[96];
+        (void)snprintf(why, sizeof why, "the line is longer than the %zu bytes it may have",
+                       capacity - 1);
         file_problem(file, why);
         text[0] = '\0';
     } else if (has_nul) {
@@ -85,43 +91,65 @@ static bool file_read_line(struct config_file *file, char *text, size_t capacity
     return true;
 }
 
-/* True when libinih will make of the line what its writer meant. */
-static bool file_line_is_ini(struct config_file *file, const char *text)
+/* [sink "NAME"] is how people write a named section; it means [sink.NAME]. */
+static void file_section_unquote(char *section)
 {
+    char *quote = strstr(section, " \"");
+    size_t bytes = strlen(section);
+    if (quote == NULL || bytes < 4 || section[bytes - 1] != '"' ||
+        quote + 2 > section + bytes - 1) {
+        return;
+    }
+    size_t kind_bytes = (size_t)(quote - section);
+    for (size_t i = 0; i < CONFIG_FAMILY_COUNT; i++) {
+        const char *name = config_families[i].name;
+        if (strlen(name) == kind_bytes && memcmp(section, name, kind_bytes) == 0) {
+            section[bytes - 1] = '\0';
+            *quote = '.';
+            memmove(quote + 1, quote + 2, strlen(quote + 2) + 1);
+            return;
+        }
+    }
+}
+
+/* "[store]". A sink is there even when its section has no keys, so that it is found to need some. */
+static bool file_take_section(struct config_file *file, const char *text)
+{
+    size_t bytes = strcspn(text + 1, "]");
+    char origin[CONFIG_ORIGIN_BYTES];
+    if (text[1 + bytes] != ']') {
+        file_problem(file, "the section has no ']'");
+        return false;
+    }
+    if (bytes > FILE_SECTION_BYTES) {
+        file_problem(file, "the section name is longer than 49 bytes");
+        return false;
+    }
+    memcpy(file->section, text + 1, bytes);
+    file->section[bytes] = '\0';
+    file_section_unquote(file->section);
+    const struct config_family *family = config_family_of(file->section);
+    if (family != NULL) {
+        config_family_touch(file->load, family, file->section, file_origin(file, origin));
+    }
+    return true;
+}
+
+/* True when libinih will make of the line what its writer meant. */
+static bool file_line_is_ini(struct config_file *file)
+{
+    const char *text = file->text;
     if (text[0] == '\0' || text[0] == ';' || text[0] == '#') {
         return true;
     }
     if (text[0] == '[') {
-        size_t bytes = strcspn(text + 1, "]");
-        if (text[1 + bytes] != ']') {
-            file_problem(file, "the section has no ']'");
-            return false;
-        }
-        if (bytes > FILE_SECTION_BYTES) {
-            file_problem(file, "the section name is longer than 49 bytes");
-            return false;
-        }
-        return true;
+        return file_take_section(file, text);
     }
     if (strpbrk(text, "=:") == NULL) {
         file_problem(file, "neither [section] nor key = value");
         return false;
     }
     return true;
-}
-
-/* ini_reader: as fgets. */
-static char *file_on_read(char *text, int capacity, void *context)
-{
-    struct config_file *file = context;
-    ASSERT(capacity > 2);
-    if (!file_read_line(file, text, (size_t)capacity)) {
-        return NULL;
-    }
-    if (!file_line_is_ini(file, text)) {
-        text[0] = '\0';
-    }
-    return text;
 }
 
 /* server.listen grows with each line that names it; any other key twice is a mistake that would
@@ -131,7 +159,12 @@ static void file_offer(struct config_file *file, const char *name, const char *v
     char origin[CONFIG_ORIGIN_BYTES];
     char joined[CONFIG_VALUE_BYTES];
     const struct config_key *key = config_table_find(name);
+    const struct config_family *family = config_family_of(name);
     (void)file_origin(file, origin);
+    if (family != NULL) {
+        config_family_offer(file->load, family, name, value, origin, file->line);
+        return;
+    }
     if (key == NULL) {
         config_offer(file->load, name, value, origin);
         return;
@@ -155,38 +188,80 @@ static void file_offer(struct config_file *file, const char *name, const char *v
 }
 
 /* ini_handler. Returns 1 always: what is wrong has been said already, and reading goes on to find
- * the rest. */
+ * the rest. The section is our own copy: libinih's may be cut. */
 static int file_on_key(void *context, const char *section, const char *name, const char *value)
 {
     struct config_file *file = context;
     char dotted[256];
-    /* [sink "NAME"] is how people write a named section; it means [sink.NAME]. */
-    if (strncmp(section, "sink \"", 6) == 0) {
-        section = "sink";
-    }
-    int n = snprintf(dotted, sizeof dotted, "%s%s%s", section, section[0] != '\0' ? "." : "", name);
-    ASSERT(n >= 0);
-    ASSERT((size_t)n < sizeof dotted); /* a line has less than 200 bytes, a section less than 50 */
+    (void)section;
+    (void)snprintf(dotted, sizeof dotted, "%s%s%.190s", file->section,
+                   file->section[0] != '\0' ? "." : "", name);
     file_offer(file, dotted, value != NULL ? value : "");
     return 1;
 }
 
+static void file_trim_end(char *text, size_t bytes)
+{
+    while (bytes > 0 &&
+           (text[bytes - 1] == ' ' || text[bytes - 1] == '\t' || text[bytes - 1] == '\r')) {
+        bytes--;
+    }
+    text[bytes] = '\0';
+}
+
+/* A key whose line libinih has no room for, split as it would. */
+static void file_take_long_line(struct config_file *file)
+{
+    char *separator = strpbrk(file->text, "=:");
+    ASSERT(separator != NULL);
+    char *value = separator + 1;
+    value += strspn(value, " \t");
+    file_trim_end(value, strlen(value));
+    file_trim_end(file->text, (size_t)(separator - file->text));
+    (void)file_on_key(file, file->section, file->text, value);
+}
+
+/* ini_reader: as fgets. */
+static char *file_on_read(char *text, int capacity, void *context)
+{
+    struct config_file *file = context;
+    ASSERT(capacity > 2);
+    if (!file_read_line(file)) {
+        return NULL;
+    }
+    text[0] = '\0';
+    if (!file_line_is_ini(file)) {
+        return text;
+    }
+    size_t bytes = strlen(file->text);
+    if (bytes < (size_t)capacity) {
+        memcpy(text, file->text, bytes + 1);
+    } else if (file->text[0] != '[') {
+        file_take_long_line(file);
+    }
+    return text;
+}
+
 void config_read_file(struct config_load *load, const char *path)
 {
-    struct config_file file = {.load = load, .path = path};
-    file.stream = fopen(path, "re");
-    if (file.stream == NULL) {
+    struct config_file *file = mem_alloc(sizeof *file);
+    file->load = load;
+    file->path = path;
+    file->stream = fopen(path, "re");
+    if (file->stream == NULL) {
         config_problem(load, "%.256s: cannot open: %s", path, err_name(-errno));
+        mem_free(file);
         return;
     }
     /* Every line that libinih would refuse was blanked by the reader, so its result has nothing to
      * add. */
-    (void)ini_parse_stream(file_on_read, &file, file_on_key, &file);
-    if (ferror(file.stream)) {
+    (void)ini_parse_stream(file_on_read, file, file_on_key, file);
+    if (ferror(file->stream)) {
         config_problem(load, "%.256s: cannot read: %s", path, err_name(-errno));
-    } else if (file.line == FILE_LINES_MAX) {
+    } else if (file->line == FILE_LINES_MAX) {
         config_problem(load, "%.256s: more than %u lines: is this the configuration?", path,
                        FILE_LINES_MAX);
     }
-    (void)fclose(file.stream);
+    (void)fclose(file->stream);
+    mem_free(file);
 }

@@ -2,8 +2,15 @@
  * config_sinks: the parts of the configuration that come several times under names of the operator's
  * choice: [sink.NAME], where records go, and [poller.NAME], a database that metrics are fetched from.
  * Read, judged, printed and listed with the rest (config.h): "sink.NAME.key" on the command line and
- * SLUICE_SINK_NAME_KEY in the environment say the same as the file. NAME: 1..32 of a-z 0-9 and '-'
- * (in a variable: upper case, '_' for '-').
+ * SLUICE_SINK_NAME_KEY in the environment say the same as the file. NAME: 1..32 of a-z 0-9 and '-', a
+ * letter or digit at both ends (in a variable: upper case, '_' for '-'; the longest key that the variable
+ * ends with is the key). The rows, with bounds and the types that have a key, are in config_sink_table.c.
+ *
+ * What a loaded configuration promises: type is not SINK_NONE; url is a good address without credentials
+ * (all but file), path is set and its sink's own (file); kinds are bits that the type can take, never 0;
+ * source is set where format is object; aws_service where aws_region is and the type has one; no text has
+ * control characters; headers parse and name nothing that is Sluice's or a secret. Keys that the type does
+ * not have keep their defaults.
  *
  * Secrets are never values of keys: each is a file of its own, mode 0600, read by who uses it.
  * Changes take effect at the next start; a reload names them as ignored.

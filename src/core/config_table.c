@@ -405,7 +405,7 @@ void config_table_variable(char *out, const struct config_key *key)
 
 /* Levenshtein distance in one row. Names longer than a key can be are cut: they are wrong anyway.
  */
-static size_t table_distance(const char *a, const char *b)
+size_t config_table_distance(const char *a, const char *b)
 {
     size_t row[CONFIG_KEY_BYTES + 1];
     size_t a_bytes = strnlen(a, CONFIG_KEY_BYTES);
@@ -446,7 +446,7 @@ const char *config_table_nearest(const char *name)
     size_t best =
         strlen(name) / 2 + 1; /* more than half of it wrong is another word, not a typing error */
     for (size_t i = 0; i < config_table_count; i++) {
-        size_t distance = table_distance(name, config_table[i].name);
+        size_t distance = config_table_distance(name, config_table[i].name);
         if (strcmp(table_tail(name), table_tail(config_table[i].name)) == 0 && distance > 1) {
             distance = 1;
         }

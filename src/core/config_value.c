@@ -114,7 +114,7 @@ static int value_fail(struct err *reason, const char *text, const char *what)
     return err_set(reason, -EINVAL, "'%.*s' is not %s", CONFIG_PROBLEM_SHOWN, text, what);
 }
 
-static int value_set_number(struct config *config, const struct config_key *key, const char *text,
+static int value_set_number(void *base, const struct config_key *key, const char *text,
                             struct err *reason)
 {
     uint64_t value = 0;
@@ -148,11 +148,11 @@ static int value_set_number(struct config *config, const struct config_key *key,
                        CONFIG_PROBLEM_SHOWN, text, (int)low.bytes, (const char *)low.data,
                        (int)high.bytes, (const char *)high.data);
     }
-    memcpy((char *)config + key->offset, &value, sizeof value);
+    memcpy((char *)base + key->offset, &value, sizeof value);
     return 0;
 }
 
-static int value_set_bool(struct config *config, const struct config_key *key, const char *text,
+static int value_set_bool(void *base, const struct config_key *key, const char *text,
                           struct err *reason)
 {
     static const char *const yes[] = {"true", "yes", "on", "1"};
@@ -160,7 +160,7 @@ static int value_set_bool(struct config *config, const struct config_key *key, c
     for (size_t i = 0; i < ARRAY_COUNT(yes); i++) {
         bool is_yes = strcasecmp(text, yes[i]) == 0;
         if (is_yes || strcasecmp(text, no[i]) == 0) {
-            memcpy((char *)config + key->offset, &is_yes, sizeof is_yes);
+            memcpy((char *)base + key->offset, &is_yes, sizeof is_yes);
             return 0;
         }
     }
@@ -168,7 +168,7 @@ static int value_set_bool(struct config *config, const struct config_key *key, c
 }
 
 /* Only digits and one dot: strtod would also take hexadecimal, exponents, inf and nan. */
-static int value_set_ratio(struct config *config, const struct config_key *key, const char *text,
+static int value_set_ratio(void *base, const struct config_key *key, const char *text,
                            struct err *reason)
 {
     size_t n = strlen(text);
@@ -185,11 +185,11 @@ static int value_set_ratio(struct config *config, const struct config_key *key, 
     if (value < low || value > high) {
         return err_set(reason, -EINVAL, "%s is out of bounds (%g to %g)", text, low, high);
     }
-    memcpy((char *)config + key->offset, &value, sizeof value);
+    memcpy((char *)base + key->offset, &value, sizeof value);
     return 0;
 }
 
-static int value_set_text(struct config *config, const struct config_key *key, const char *text,
+static int value_set_text(void *base, const struct config_key *key, const char *text,
                           struct err *reason)
 {
     size_t n = strlen(text);
@@ -200,7 +200,7 @@ static int value_set_text(struct config *config, const struct config_key *key, c
         return err_set(reason, -EINVAL, "is %zu bytes long; at most %d are kept", n,
                        CONFIG_TEXT_BYTES - 1);
     }
-    char *field = (char *)config + key->offset;
+    char *field = (char *)base + key->offset;
     memset(field, 0, CONFIG_TEXT_BYTES);
     memcpy(field, text, n);
     return 0;
@@ -210,7 +210,8 @@ static int value_set_text(struct config *config, const struct config_key *key, c
 static const char *value_word_alias(const char *text)
 {
     static const char *const aliases[][2] = {
-        {"warn", "warning"}, {"critical", "error"}, {"fatal", "error"}, {"trace", "debug"}};
+        {"warn", "warning"}, {"critical", "error"},           {"fatal", "error"},
+        {"trace", "debug"},  {"elasticsearch", "opensearch"}, {"victoriametrics", "influx"}};
     for (size_t i = 0; i < ARRAY_COUNT(aliases); i++) {
         if (strcasecmp(text, aliases[i][0]) == 0) {
             return aliases[i][1];
@@ -219,23 +220,26 @@ static const char *value_word_alias(const char *text)
     return text;
 }
 
-static int value_set_word(struct config *config, const struct config_key *key, const char *text,
+static int value_set_word(void *base, const struct config_key *key, const char *text,
                           struct err *reason)
 {
-    char memory[96];
+    char memory[128];
     struct buf choice;
     buf_init(&choice, memory, sizeof memory);
     for (unsigned i = 0; i < CONFIG_WORDS_MAX && key->words[i] != NULL; i++) {
+        if (key->words[i][0] == '\0') {
+            continue;
+        }
         if (strcasecmp(value_word_alias(text), key->words[i]) == 0) {
             bool is_second = i == 1;
             if (key->type == CONFIG_WORD_BOOL) {
-                memcpy((char *)config + key->offset, &is_second, sizeof is_second);
+                memcpy((char *)base + key->offset, &is_second, sizeof is_second);
             } else {
-                memcpy((char *)config + key->offset, &i, sizeof i);
+                memcpy((char *)base + key->offset, &i, sizeof i);
             }
             return 0;
         }
-        buf_printf(&choice, "%s%s", i > 0 ? ", " : "", key->words[i]);
+        buf_printf(&choice, "%s%s", choice.bytes > 0 ? ", " : "", key->words[i]);
     }
     return err_set(reason, -EINVAL, "'%.*s' is not one of: %.*s", CONFIG_PROBLEM_SHOWN, text,
                    (int)choice.bytes, memory);
@@ -333,28 +337,107 @@ static int value_set_listen(struct config *config, const char *text, struct err 
     return r;
 }
 
-int config_value_set(struct config *config, const struct config_key *key, const char *text,
-                     struct err *reason)
+/* What a file could not hold is refused from every source, so that the listing always reads back.
+ * Control bytes would besides split a header or a log line in two. */
+static int value_set_line(void *base, const struct config_key *key, const char *text,
+                          struct err *reason)
 {
-    ASSERT(config != NULL);
+    struct slice line = value_entry(text, strlen(text));
+    if (line.bytes > key->max) {
+        return err_set(reason, -EINVAL, "is %zu bytes long; at most %u are kept", line.bytes,
+                       (unsigned)key->max);
+    }
+    for (size_t i = 0; i < line.bytes; i++) {
+        if (line.data[i] < ' ' || line.data[i] == 0x7F) {
+            return err_set(reason, -EINVAL, "has a control character at byte %zu", i + 1);
+        }
+        if (line.data[i] == ';' && (i == 0 || line.data[i - 1] == ' ')) {
+            return err_set(reason, -EINVAL,
+                           "has a ';' after a blank, which begins a comment in a file: leave out "
+                           "the blank");
+        }
+    }
+    char *field = (char *)base + key->offset;
+    memset(field, 0, key->max + 1);
+    memcpy(field, line.data, line.bytes);
+    return 0;
+}
+
+/* Bit i is the record kind i of store/format.h, which this room may not see; a test compares them. */
+static const char *const value_kinds[] = {"", "log", "metric", "event", "run", "gpu"};
+
+static uint32_t value_kind_bit(struct slice word)
+{
+    for (unsigned i = 1; i < ARRAY_COUNT(value_kinds); i++) {
+        struct slice kind = {(const uint8_t *)value_kinds[i], strlen(value_kinds[i])};
+        if (slice_equal_nocase(word, kind)) {
+            return UINT32_C(1) << i;
+        }
+    }
+    return 0;
+}
+
+static int value_set_kinds(void *base, const struct config_key *key, const char *text,
+                           struct err *reason)
+{
+    uint32_t kinds = 0;
+    bool is_last = strcasecmp(text, "all") == 0;
+    for (const char *from = text; !is_last;) { /* a turn per comma, which each add a kind */
+        size_t bytes = strcspn(from, ",");
+        uint32_t bit = value_kind_bit(value_entry(from, bytes));
+        if (bit == 0) {
+            return err_set(reason, -EINVAL,
+                           "'%.*s' is not all, nor a list of: log, metric, event, run, gpu",
+                           CONFIG_PROBLEM_SHOWN, text);
+        }
+        kinds |= bit;
+        is_last = from[bytes] == '\0';
+        from += bytes + 1;
+    }
+    memcpy((char *)base + key->offset, &kinds, sizeof kinds);
+    return 0;
+}
+
+static void value_put_kinds(struct buf *out, uint32_t kinds)
+{
+    if (kinds == 0) {
+        buf_put_text(out, "all");
+        return;
+    }
+    const char *comma = "";
+    for (unsigned i = 1; i < ARRAY_COUNT(value_kinds); i++) {
+        if ((kinds & UINT32_C(1) << i) != 0) {
+            buf_printf(out, "%s%s", comma, value_kinds[i]);
+            comma = ", ";
+        }
+    }
+}
+
+int config_value_set(void *base, const struct config_key *key, const char *text, struct err *reason)
+{
+    ASSERT(base != NULL);
     ASSERT(text != NULL);
     switch (key->type) {
     case CONFIG_BOOL:
-        return value_set_bool(config, key, text, reason);
+        return value_set_bool(base, key, text, reason);
     case CONFIG_COUNT:
     case CONFIG_COUNT_AUTO:
     case CONFIG_SIZE:
     case CONFIG_TIME:
-        return value_set_number(config, key, text, reason);
+        return value_set_number(base, key, text, reason);
     case CONFIG_RATIO:
-        return value_set_ratio(config, key, text, reason);
+        return value_set_ratio(base, key, text, reason);
     case CONFIG_TEXT:
-        return value_set_text(config, key, text, reason);
+        return value_set_text(base, key, text, reason);
     case CONFIG_WORD:
     case CONFIG_WORD_BOOL:
-        return value_set_word(config, key, text, reason);
+        return value_set_word(base, key, text, reason);
     case CONFIG_LISTEN:
-        return value_set_listen(config, text, reason);
+        return value_set_listen(base, text, reason);
+    case CONFIG_LINE:
+        return value_set_line(base, key, text, reason);
+    case CONFIG_KINDS:
+        return value_set_kinds(base, key, text, reason);
     }
     assert_failed("a type without a parser", __FILE__, __LINE__);
 }
@@ -374,11 +457,12 @@ static void value_put_ratio(struct buf *out, const char *field)
     buf_printf(out, "%g", value);
 }
 
-void config_value_put(struct buf *out, const struct config *config, const struct config_key *key)
+void config_value_put(struct buf *out, const void *base, const struct config_key *key)
 {
-    const char *field = (const char *)config + key->offset;
+    const char *field = (const char *)base + key->offset;
     uint64_t number = 0;
     unsigned word = 0;
+    uint32_t kinds = 0;
     bool flag = false;
     switch (key->type) {
     case CONFIG_BOOL:
@@ -396,7 +480,12 @@ void config_value_put(struct buf *out, const struct config *config, const struct
         value_put_ratio(out, field);
         break;
     case CONFIG_TEXT:
+    case CONFIG_LINE:
         buf_put_text(out, field);
+        break;
+    case CONFIG_KINDS:
+        memcpy(&kinds, field, sizeof kinds);
+        value_put_kinds(out, kinds);
         break;
     case CONFIG_WORD:
         memcpy(&word, field, sizeof word);
@@ -408,7 +497,7 @@ void config_value_put(struct buf *out, const struct config *config, const struct
         buf_put_text(out, key->words[flag ? 1 : 0]);
         break;
     case CONFIG_LISTEN:
-        value_put_listen(out, config);
+        value_put_listen(out, base);
         break;
     }
 }
@@ -428,6 +517,10 @@ static size_t value_bytes(const struct config_key *key)
         return sizeof(double);
     case CONFIG_TEXT:
         return CONFIG_TEXT_BYTES;
+    case CONFIG_LINE:
+        return (size_t)key->max + 1;
+    case CONFIG_KINDS:
+        return sizeof(uint32_t);
     case CONFIG_WORD:
         return sizeof(unsigned);
     case CONFIG_LISTEN: /* the array and the count behind it; unused entries are zero */
@@ -437,14 +530,13 @@ static size_t value_bytes(const struct config_key *key)
     assert_failed("a type without a size", __FILE__, __LINE__);
 }
 
-bool config_value_equal(const struct config *a, const struct config *b,
-                        const struct config_key *key)
+bool config_value_equal(const void *a, const void *b, const struct config_key *key)
 {
     return memcmp((const char *)a + key->offset, (const char *)b + key->offset, value_bytes(key)) ==
            0;
 }
 
-void config_value_copy(struct config *to, const struct config *from, const struct config_key *key)
+void config_value_copy(void *to, const void *from, const struct config_key *key)
 {
     memcpy((char *)to + key->offset, (const char *)from + key->offset, value_bytes(key));
 }

@@ -6,9 +6,11 @@
  *        live lane: the newest; backlog lane: what an outage left                                          |
  *                  <-- done: delivered · retry: the same bytes later · items: what is left alone · refused: halves
  *
- * A pass of the owner is: delivery_collect of each sink (database calls in one transaction) - commit - delivery_after_commit
- * of each (sends what is now durable) - transport_run. When the commit fails: delivery_after_rollback, everything is as before
- * the pass.
+ * A pass of the owner is: delivery_collect of each sink (database calls in one transaction) - commit, when one of them has changed
+ * something - delivery_after_commit of each, in any case (sends what is now durable) - transport_run. When collect or the commit
+ * fails: rollback and delivery_after_rollback of each: what the pass wanted is kept in memory and written again a second
+ * later; until then nothing is read, frozen or taken in, what was sent stays under way, and pictures and the LSN to retain stay those of
+ * the last commit.
  *
  * Lanes. A sink that keeps up has one position. When it has fallen far behind (BACKLOG_RECORDS or BACKLOG_AGE) and its
  * upstream takes requests again, the range it is behind becomes the backlog lane and the live lane jumps to the newest
@@ -49,6 +51,9 @@ struct delivery_options {
     void *match_context;
     struct scan_filter filter; /* times, kinds, keys of a replay; zeroed: none */
     bool is_replay;
+    uint64_t backlog_records,
+        backlog_age_ns; /* 0: BACKLOG_RECORDS, BACKLOG_AGE_NS; tests make them small */
+    bool compacts; /* the store compacts sealed segments: a sink of whole segments waits for that */
 };
 
 /* Reads position and frozen batches from the database; a sink that is new begins by sink.from. Batches that were frozen
@@ -60,17 +65,20 @@ void delivery_close(struct delivery *delivery);
 int delivery_collect(struct delivery *delivery, uint64_t now_ns, bool *has_changed,
                      struct err *err) MUST_USE;
 void delivery_after_commit(struct delivery *delivery, uint64_t now_ns);
-void delivery_after_rollback(struct delivery *delivery);
+void delivery_after_rollback(struct delivery *delivery, uint64_t now_ns);
 /* When delivery_collect has something to do next, monotonic; 0: at once; UINT64_MAX: when there is an answer. */
 uint64_t delivery_due_ns(const struct delivery *delivery);
 /* The smallest LSN that the committed position still needs; UINT64_MAX: none. For store_set_retain_lsn. */
 uint64_t delivery_retain_lsn(const struct delivery *delivery);
 /* Replay: everything up to lsn_max is delivered or in quarantine. */
 bool delivery_is_finished(const struct delivery *delivery);
-/* From quarantine back into delivery, or away. In a pass, before collect. -ENOENT: no such item of this sink; -EBUSY: it is under
- * way already. */
+/* From quarantine back into delivery, or away. Before the collect of a pass. -ENOENT: no such item of this sink; -EBUSY: it is under
+ * way already, or too many are. */
 int delivery_requeue(struct delivery *delivery, uint64_t quarantine_id, struct err *err) MUST_USE;
 int delivery_drop(struct delivery *delivery, uint64_t quarantine_id, struct err *err) MUST_USE;
+/* From here on nothing is begun or sent; answers are still taken in. Idle: no request is under way and everything is written. */
+void delivery_stop(struct delivery *delivery);
+bool delivery_is_idle(const struct delivery *delivery);
 /* An operator's "try again now": ends a pause and a backoff. */
 void delivery_resume(struct delivery *delivery);
 

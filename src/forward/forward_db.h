@@ -3,20 +3,30 @@
  * (their manifests), what is in quarantine. A replay job has a file of the same form (DIR/replay/JOB.sqlite).
  *
  * One writing connection, the forwarder's (WAL, synchronous FULL: a manifest is durable before the first byte of its
- * batch is sent; one transaction per pass serves all sinks). Readers (query threads, tools) open their own, read only.
+ * batch is sent; one transaction per pass serves all sinks); who opens it holds the data directory's lock (of a replay job: its file's).
+ * Readers (query threads, tools) open their own, read only. One thread per connection at a time.
  * The file holds no copy of the log but the quarantined records' bytes, whose segments may expire.
  *
- * Lost or damaged: moved to forward.sqlite.damaged, said loudly, made again; sinks begin as new ones do (sink.from),
- * and upstreams that know keys or ids recognise what they have. Made by a newer Sluice: ERR_VERSION, nothing touched.
+ * Lost or damaged (or another node's): moved to forward.sqlite.damaged (a second one to .damaged.2, ... .damaged.9, which is then replaced)
+ * with its -wal, said loudly, made again; sinks begin as new ones do (sink.from), and upstreams that know keys or ids
+ * recognise what they have. Made by a newer Sluice: ERR_VERSION, nothing touched.
  * A full disk: the pass is rolled back and tried again later; what was sent meanwhile is sent again, byte-identical.
+ *
+ * Errors: -ENOSPC (disk full, quota, file size limit), ERR_CORRUPT (damaged), -EBUSY (somebody else writes for longer than the
+ * busy timeout), -EROFS, -ENOMEM, else -EIO.
+ *
+ * -wal and -shm stay when the last one closes (empty): a reader that finds a -wal never has to make one, which, reading only, it could not
+ * remove again; one that finds none (a file brought back from a backup) reads the file alone, without locks.
  *
  * Schema (user_version FORWARD_DB_VERSION, STRICT):
  *   meta(key, value)       node; last_lsn (witness: largest LSN delivered; beyond the log's end: log lost, reported)
  *   sinks(name, start_lsn, live_next, backlog_next, backlog_end, delivered, filtered, quarantined, expired, damaged,
- *         dropped, requeues, updated_at)
+ *         dropped, updated_at)
  *   batches(sink, first_lsn, last_lsn, lane, records, payload_bytes, encoding, digest, frozen_at, attempts, only, quarantine_id,
  *           target; PRIMARY KEY (sink, first_lsn, quarantine_id))
- *   quarantine(id, sink, lsn, record_id, kind, received_at, event_time, severity, payload, status, reason, refused_at, state)
+ *   quarantine(id, sink, lsn, record_id, kind, encoding, received_at, event_time, severity, meta, payload, status, reason,
+ *              refused_at, state)
+ * Times are nanoseconds since 1970 but updated_at, which is for people (RFC 3339).
  */
 #ifndef FORWARD_FORWARD_DB_H
 #define FORWARD_FORWARD_DB_H
@@ -78,11 +88,11 @@ enum quarantine_state {
     QUARANTINE_REQUEUED, /* being delivered again */
 };
 struct quarantined {
-    uint64_t id; /* from 1, never used again */
+    uint64_t id; /* from 1, never used again (in this file) */
     char sink[CONFIG_SINK_NAME_MAX + 1];
     uint64_t lsn;
     int64_t received_at_ns;
-    struct record record; /* as stored; payload borrowed until the next call */
+    struct record record; /* as stored; payload and meta borrowed until the next call */
     int status;           /* of the upstream's answer; 0: we could not say it to this upstream */
     char reason[FORWARD_REASON_BYTES];
     int64_t refused_at_ns;
@@ -96,19 +106,22 @@ enum forward_db_found {
     FORWARD_DB_MADE,
     FORWARD_DB_DAMAGED, /* moved aside and made again */
 };
-/* path: the file. found: for the log line. */
+/* path: the file, in a directory that is there. found: for the log line. */
 int forward_db_open(struct forward_db **db, const char *path, struct ulid node,
                     enum forward_db_found *found, struct err *err) MUST_USE;
-/* For readers and tools: -ENOENT where there is none. */
+/* For readers and tools: -ENOENT where there is none (yet). A damaged file is ERR_CORRUPT, here or at a later call. */
 int forward_db_open_read_only(struct forward_db **db, const char *path, struct err *err) MUST_USE;
+/* A pass that is open is rolled back. NULL is fine. */
 void forward_db_close(struct forward_db *db);
 
-/* Between begin and commit every call below belongs to one transaction. A failure (of any call) rolls all of it back:
- * the caller then keeps what it has in memory as it was before begin. begin is lazy: a pass that changes nothing costs
- * nothing. */
+/* Between begin and commit every call below belongs to one transaction; what writes is called there only (ASSERTed), what reads also
+ * outside. A failure (a negative result but -ENOENT) of any call rolls all of it back: the caller then keeps what it has in memory
+ * as it was before begin. Until the pass is ended by commit or rollback every further write and commit itself return that
+ * failure again; nothing of the pass is ever stored. begin is lazy: a pass that changes nothing costs nothing.
+ * Callbacks (on_...) must not call the database. */
 int forward_db_begin(struct forward_db *db, struct err *err) MUST_USE;
 int forward_db_commit(struct forward_db *db,
-                      struct err *err) MUST_USE; /* durable when it returns 0 */
+                      struct err *err) MUST_USE; /* durable when it returns 0; else rolled back */
 void forward_db_rollback(struct forward_db *db);
 
 /* 1: found, 0: a new sink, position untouched. */
@@ -122,23 +135,26 @@ int forward_db_sinks(struct forward_db *db,
                                      const struct sink_position *position),
                      void *context, struct err *err) MUST_USE;
 
+/* Replaces a batch with the same first_lsn and quarantine_id. */
 int forward_db_batch_put(struct forward_db *db, const char *sink, const struct frozen *frozen,
                          struct err *err) MUST_USE;
+/* By first_lsn and quarantine_id; none is fine. */
 int forward_db_batch_delete(struct forward_db *db, const char *sink, const struct frozen *frozen,
                             struct err *err) MUST_USE;
-/* In the order of first_lsn. frozen (and its only) is borrowed. */
+/* In the order of first_lsn, then quarantine_id. frozen (and its only) is borrowed. */
 int forward_db_batches(struct forward_db *db, const char *sink,
                        bool (*on_batch)(void *context, const struct frozen *frozen), void *context,
                        struct err *err) MUST_USE;
 
-/* id of item is filled. */
+/* id of item is filled. A pass that is rolled back gives its ids back. */
 int forward_db_quarantine_put(struct forward_db *db, struct quarantined *item,
                               struct err *err) MUST_USE;
+/* set and delete: -ENOENT: no such item, nothing has changed and the pass goes on. */
 int forward_db_quarantine_set(struct forward_db *db, uint64_t id, enum quarantine_state state,
                               int status, const char *reason, int64_t refused_at_ns,
                               struct err *err) MUST_USE;
 int forward_db_quarantine_delete(struct forward_db *db, uint64_t id, struct err *err) MUST_USE;
-/* 1: found, 0: none. */
+/* 1: found, 0: none. What item borrows lasts until the next quarantine_get or close. */
 int forward_db_quarantine_get(struct forward_db *db, uint64_t id, struct quarantined *item,
                               struct err *err) MUST_USE;
 /* Oldest first, ids above after_id, at most limit; sink NULL: of all. Returns how many were shown. */

@@ -24,6 +24,7 @@ struct forwarder_options {
     const struct config_sink *sinks; /* borrowed */
     unsigned sink_count;
     struct store *store;
+    bool compacts; /* the store compacts: see delivery.h */
 };
 
 /* After store_open, before store_start: opens the database, tells the store what to retain. */

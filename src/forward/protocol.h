@@ -11,6 +11,7 @@
 #define FORWARD_PROTOCOL_H
 
 #include "core/base.h"
+#include "core/clock.h"
 #include "core/config_sinks.h"
 #include "core/err.h"
 #include "core/ulid.h"
@@ -31,6 +32,13 @@ struct forward_record {
 
 struct protocol;
 
+/* The time that was written last: records of one batch were received at one time. bytes 0: none yet. */
+struct encoder_time {
+    int64_t ns;
+    size_t bytes;
+    char text[CLOCK_RFC3339_BYTES];
+};
+
 /* One request in the making. */
 struct encoder {
     const struct protocol *protocol;
@@ -44,11 +52,19 @@ struct encoder {
     uint32_t record_count;
     uint32_t
         item_count; /* things the upstream judges one by one; equals record_count unless the protocol says so */
-    uint64_t state;               /* the protocol's own */
+    uint64_t state; /* the protocol's own; 0 at begin, put back when a record is not taken */
+    uint32_t
+        end_bytes; /* what end adds to body and side at most; ENCODER_END_BYTES unless begin says so */
+    bool
+        is_refreezing; /* set by the owner after encoder_begin: this range was frozen before, under limits that
+                         * may have been others: only FORWARD_BODY_MAX holds */
+    struct encoder_time received; /* see form.h */
     uint64_t first_lsn, last_lsn; /* the frozen range; set by encoder_end */
     uint64_t segment_id;          /* takes_segments: which file; 0 else */
     const char *segment_suffix;   /* "slc" or "seg" */
 };
+
+#define ENCODER_END_BYTES 64
 
 /* What came back. */
 enum transport_fault {
@@ -103,19 +119,25 @@ struct protocol {
     uint64_t body_max;    /* likewise, 0: none (sink->batch_bytes is the smaller one) */
     bool takes_segments;  /* whole segment files instead of records (s3): begin/add/end are NULL */
     bool is_local;        /* file: no HTTP (transport_file.h) */
+    /* Is what the options of this type say possible at all (an index pattern, a table's name)? Asked once, at start,
+     * before the sink is used: ERR_SYNTAX with a text for people. NULL: nothing to judge. */
+    int (*check)(const struct config_sink *sink, struct err *err);
     /* The name of exactly this way of writing under these options: changes whenever the bytes would
      * ("http/ndjson/meta/1"). Part of the frozen manifest. out: FORWARD_ENCODING_BYTES. */
     void (*encoding)(const struct config_sink *sink, char *out);
     void (*begin)(struct encoder *encoder);
     /* 0: in. ERR_LIMIT: does not fit any more, nothing was added: the request ends before it (never for the first
      * record unless it is over FORWARD_BODY_MAX: then ERR_UNSUPPORTED). ERR_UNSUPPORTED with a text for people:
-     * this record cannot be said to this upstream, ever; nothing was added; it goes to quarantine. */
+     * this record cannot be said to this upstream, ever; nothing was added; it goes to quarantine.
+     * Counting records, and taking back what was written of one that is refused or does not fit
+     * (body->is_over, batch_bytes), is encoder_add's: an add may simply write and return 0. item_count is
+     * encoder_add's too unless add raises it itself. */
     int (*add)(struct encoder *encoder, const struct forward_record *record, struct err *err);
     void (*end)(struct encoder *encoder);
     /* NUL-terminated; out: FORWARD_URL_BYTES. encoder is ended, its key is set. */
     void (*url)(const struct encoder *encoder, char *out);
     const char *method;
-    const char *content_type;
+    const char *content_type; /* NULL: it depends on the sink, headers says it */
     /* More headers, "Name: value\0" one after the other, an empty one ends; out: 1024 bytes. NULL: none. */
     void (*headers)(const struct encoder *encoder, char *out);
     /* judgement is zeroed but for the room it offers. */
@@ -125,12 +147,16 @@ struct protocol {
 
 /* Their objects: forward/protocol_table.h. By type; never NULL for a type of config_sinks.h. */
 const struct protocol *protocol_of(enum sink_type type);
+/* The protocol's check, if it has one. */
+int protocol_check(const struct config_sink *sink, struct err *err) MUST_USE;
 
 /* encoder.c: the frame around them. sink and protocol fixed at open; body keeps its memory between requests. */
 void encoder_open(struct encoder *encoder, const struct config_sink *sink, struct ulid node);
 void encoder_close(struct encoder *encoder);
 void encoder_begin(struct encoder *encoder, int64_t frozen_at_ns);
-/* protocol->add within batch_bytes, batch_records and the protocol's own limits. */
+/* protocol->add within batch_bytes, batch_records and the protocol's own limits: a request is larger than batch_bytes
+ * only when it holds a single record. Negative: body, side, state and counts are as before. ERR_LIMIT never for
+ * the first record; one that the protocol (body_max) or FORWARD_BODY_MAX can never hold is ERR_UNSUPPORTED. */
 int encoder_add(struct encoder *encoder, const struct forward_record *record,
                 struct err *err) MUST_USE;
 /* key is borrowed until the next begin. */
@@ -139,7 +165,7 @@ void encoder_end(struct encoder *encoder, const char *key, uint64_t first_lsn, u
 void encoder_segment(struct encoder *encoder, uint64_t segment_id, const char *suffix,
                      uint32_t record_count);
 
-/* What every HTTP upstream has in common: 2xx done; 408 425 429 5xx and faults retry; 401 403 404 405 407 and TLS
+/* What every HTTP upstream has in common (judge.h has what protocols' own judges are made of): 2xx done; 408 425 429 5xx and faults retry; 401 403 404 405 407 and TLS
  * pause; 3xx pause (we follow no redirects); other 4xx refused. Takes the reason from the body's first line
  * (printable bytes, cut). Protocols call it for what they do not know better. */
 void judge_by_status(const struct upstream_answer *answer, struct judgement *judgement);

@@ -3,9 +3,11 @@
  * that a test repeats.
  *
  * backoff   full jitter: sleep = rand(0, min(max, min * 2^failures)); an upstream's Retry-After is obeyed as the
- *           least (up to RETRY_AFTER_MAX), plus jitter.
+ *           least (up to RETRY_AFTER_MAX), plus jitter up to as much again (never more than backoff alone would wait).
  * breaker   CLOSED; after N failures in a row OPEN for a backoff time; then HALF_OPEN: one request only; success
- *           closes it, failure opens it for longer. No limit on attempts, ever.
+ *           closes it, failure opens it for longer. No limit on attempts, ever. After a failure in CLOSED nothing begins
+ *           before its backoff is over either. Answers to what was sent before it opened change nothing but that a
+ *           Retry-After among them is obeyed.
  * window    how many requests of the backlog may be in flight: additive increase for each window's worth of successes,
  *           halved on 429, 503 or a time-out, at most once per round trip; 1..max.
  * bucket    a rate cap in bytes a second.

@@ -1,6 +1,6 @@
 /*
  * sink_status: what the rest of the process may know about a sink at any time. Written by the forwarder alone, as one
- * picture (a sequence lock over relaxed words, edge F1), so that the ledger it shows balances; read by anybody, without waiting
+ * picture (a sequence lock over atomic words, edges S2 and S3 in sink_status.c), so that the ledger it shows balances; read by anybody, without waiting
  * for the forwarder.
  */
 #ifndef FORWARD_SINK_STATUS_H
@@ -21,6 +21,7 @@ enum sink_state {
 struct sink_picture {
     uint64_t durable_lsn; /* as this picture sees it */
     struct sink_position position;
+    uint64_t delivered_lsn;  /* everything up to here is done with */
     uint64_t frozen_records; /* of its frozen batches, without re-queued ones */
     uint64_t frozen_batches;
     uint64_t in_flight;       /* requests */
@@ -54,12 +55,13 @@ static inline bool sink_balances(const struct sink_picture *p)
                                                      sink_pending(p);
 }
 
+/* Zeroed is a picture of zeroes. One writer. */
 struct sink_status {
     CACHE_LINE_ALIGNED _Atomic uint64_t sequence; /* odd: being written */
     _Atomic uint64_t words[(sizeof(struct sink_picture) + 7) / 8];
 };
 void sink_status_write(struct sink_status *status, const struct sink_picture *picture);
-/* Bounded: after some tries it waits a moment between them. */
+/* Any thread. While a write is under way it looks again; after some tries it sleeps a moment between them. */
 void sink_status_read(struct sink_status *status, struct sink_picture *picture);
 
 #endif

@@ -33,6 +33,24 @@ static const char *type_name(enum issue_type type)
         return "value_error";
     case ISSUE_JSON_INVALID:
         return "json_invalid";
+    case ISSUE_INT_TYPE:
+        return "int_type";
+    case ISSUE_INT_PARSING:
+        return "int_parsing";
+    case ISSUE_INT_SIZE:
+        return "int_parsing_size";
+    case ISSUE_INT_FROM_FLOAT:
+        return "int_from_float";
+    case ISSUE_BOOL_TYPE:
+        return "bool_type";
+    case ISSUE_BOOL_PARSING:
+        return "bool_parsing";
+    case ISSUE_LITERAL:
+        return "literal_error";
+    case ISSUE_PATTERN:
+        return "string_pattern_mismatch";
+    case ISSUE_LIST_TYPE:
+        return "list_type";
     }
     ASSERT(false);
 }
@@ -55,11 +73,27 @@ static const char *fixed_message(enum issue_type type)
         return "Input should be a valid dictionary or object to extract fields from";
     case ISSUE_JSON_INVALID:
         return "JSON decode error";
+    case ISSUE_INT_TYPE:
+        return "Input should be a valid integer";
+    case ISSUE_INT_PARSING:
+        return "Input should be a valid integer, unable to parse string as an integer";
+    case ISSUE_INT_SIZE:
+        return "Unable to parse input string as an integer, exceeded maximum size";
+    case ISSUE_INT_FROM_FLOAT:
+        return "Input should be a valid integer, got a number with a fractional part";
+    case ISSUE_BOOL_TYPE:
+        return "Input should be a valid boolean";
+    case ISSUE_BOOL_PARSING:
+        return "Input should be a valid boolean, unable to interpret input";
+    case ISSUE_LIST_TYPE:
+        return "Input should be a valid list";
     case ISSUE_STRING_TOO_SHORT:
     case ISSUE_STRING_TOO_LONG:
     case ISSUE_ENUM:
     case ISSUE_DATETIME:
     case ISSUE_VALUE_ERROR:
+    case ISSUE_LITERAL:
+    case ISSUE_PATTERN:
         break;
     }
     return NULL;
@@ -74,14 +108,15 @@ static struct slice text_slice(const char *text)
     return (struct slice){(const uint8_t *)text, bytes};
 }
 
-/* A JSON string of two pieces of trusted text, which hold nothing to escape but quotes. */
-static void joined_write(struct buf *out, const char *prefix, const char *text)
+/* A JSON string of pieces of trusted text, which hold little to escape. */
+static void joined_write(struct buf *out, const char *prefix, const char *text, const char *suffix)
 {
     char joined[256];
     struct buf piece;
     buf_init(&piece, joined, sizeof joined);
     buf_put_text(&piece, prefix);
     buf_put_text(&piece, text);
+    buf_put_text(&piece, suffix);
     buf_put_json_string(out, (struct slice){piece.data, piece.bytes});
 }
 
@@ -96,12 +131,14 @@ static void message_write(struct buf *out, const struct issue *issue)
                    issue->type == ISSUE_STRING_TOO_SHORT ? "least" : "most", issue->limit,
                    issue->limit == 1 ? "" : "s");
     } else if (issue->type == ISSUE_VALUE_ERROR) {
-        joined_write(out, "Value error, ", text);
+        joined_write(out, "Value error, ", text, "");
+    } else if (issue->type == ISSUE_PATTERN) {
+        joined_write(out, "String should match pattern '", text, "'");
     } else if (issue->type == ISSUE_DATETIME) {
         joined_write(out,
                      issue->text != NULL ? "Input should be a valid datetime, "
                                          : "Input should be a valid datetime",
-                     text);
+                     text, "");
     } else {
         buf_put_json_string(out, text_slice(text));
     }
@@ -124,6 +161,10 @@ static void location_write(struct buf *out, const char *where, const struct issu
 {
     buf_put_char(out, '[');
     buf_put_json_string(out, text_slice(where));
+    if (issue->container != NULL) {
+        buf_put_char(out, ',');
+        buf_put_json_string(out, text_slice(issue->container));
+    }
     if (issue->index != ISSUE_NO_INDEX) {
         buf_put_char(out, ',');
         buf_put_u64(out, issue->index);

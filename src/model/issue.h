@@ -23,15 +23,27 @@ enum issue_type {
     ISSUE_VALUE_ERROR,  /* "value_error", "Value error, <text>" */
     ISSUE_JSON_INVALID, /* "json_invalid", loc ["body", offset], "JSON decode error", ctx.error =
                            text */
+    ISSUE_INT_TYPE,     /* "int_type", "Input should be a valid integer" */
+    ISSUE_INT_PARSING,  /* "int_parsing", "..., unable to parse string as an integer" */
+    ISSUE_INT_SIZE,     /* "int_parsing_size", "Unable to parse input string as an integer, exceeded
+                       maximum size" */
+    ISSUE_INT_FROM_FLOAT, /* "int_from_float", "..., got a number with a fractional part" */
+    ISSUE_BOOL_TYPE,      /* "bool_type", "Input should be a valid boolean" */
+    ISSUE_BOOL_PARSING,   /* "bool_parsing", "..., unable to interpret input" */
+    ISSUE_LITERAL,        /* "literal_error", "Input should be 'a', 'b' or 'c'" (message in text) */
+    ISSUE_PATTERN,        /* "string_pattern_mismatch", "String should match pattern '<text>'" */
+    ISSUE_LIST_TYPE,      /* "list_type", "Input should be a valid list" */
 };
 
 #define ISSUE_NO_INDEX UINT32_MAX
 
 struct issue {
     enum issue_type type;
-    uint32_t index;    /* element of an array or NDJSON body; ISSUE_NO_INDEX for a single object */
-    uint32_t limit;    /* N of the string limits */
-    const char *field; /* static text; NULL: the element itself */
+    uint32_t index; /* element of an array or NDJSON body; ISSUE_NO_INDEX for a single object */
+    uint32_t limit; /* N of the string limits */
+    const char *container; /* static; NULL. The key of the array that index counts in:
+                              ["body","runs",0,"event_id"] */
+    const char *field;     /* static text; NULL: the element itself */
     const char *key; /* static; NULL. For an entry of an object field, e.g. ["body","tags","host"]:
                         subkey */
     struct slice subkey;

@@ -1,7 +1,7 @@
 /*
  * archive: the agent that looks after segments once the writer has left them: seals, compacts,
  * expires; publishes the view (log_view.h) that readers read; keeps the reserve of promise 6 in
- * mind. One thread (ROLE_ARCHIVE), SCHED_IDLE and lowest I/O priority, so that it yields to ingest;
+ * mind. One thread (ROLE_ARCHIVE), nice 19 and lowest I/O priority, so that it yields to ingest;
  * one step of at most one block (about 1 MiB) per duty pass, so that it stops and yields at any
  * point.
  *

@@ -190,6 +190,7 @@ static void seal_count(struct segment_footer *footer, const struct batch_header 
     footer->last_lsn = header->first_lsn + header->record_count - 1;
     footer->last_crc = header->header_crc;
     footer->keyed_lsn = header->keyed_lsn;
+    footer->origin_lsn = header->origin_lsn;
     footer->durable_lsn = u64_max(footer->durable_lsn, header->durable_lsn);
     footer->record_count += header->record_count;
     footer->raw_bytes += BATCH_HEADER_BYTES + header->payload_bytes;

@@ -50,7 +50,8 @@ enum batch_offset {
     BATCH_DURABLE_LSN_AT = 80,
     BATCH_BUILT_AT_AT = 88,
     BATCH_KEYED_LSN_AT = 96,
-    BATCH_RESERVED_AT = 104,
+    BATCH_ORIGIN_LSN_AT = 104,
+    BATCH_RESERVED_AT = 112,
     BATCH_PAYLOAD_CRC_AT = 120,
     BATCH_CRC_AT = 124,
 };
@@ -206,6 +207,7 @@ void batch_header_encode(uint8_t *to, struct batch_header *header)
     put_u64(to + BATCH_DURABLE_LSN_AT, header->durable_lsn);
     put_i64(to + BATCH_BUILT_AT_AT, header->built_at_ns);
     put_u64(to + BATCH_KEYED_LSN_AT, header->keyed_lsn);
+    put_u64(to + BATCH_ORIGIN_LSN_AT, header->origin_lsn);
     memset(to + BATCH_RESERVED_AT, 0, BATCH_PAYLOAD_CRC_AT - BATCH_RESERVED_AT);
     put_u32(to + BATCH_PAYLOAD_CRC_AT, header->payload_crc);
     header->header_crc = crc32c(0, to, BATCH_CRC_AT);
@@ -216,7 +218,7 @@ void batch_header_encode(uint8_t *to, struct batch_header *header)
  * not wrap, a batch with records has room for their headers. */
 static int batch_header_check(const struct batch_header *header, struct err *err)
 {
-    if ((header->flags & ~(uint32_t)(BATCH_MARK | BATCH_KEYED)) != 0) {
+    if ((header->flags & ~(uint32_t)(BATCH_MARK | BATCH_KEYED | BATCH_ORIGIN)) != 0) {
         return err_set(err, ERR_CORRUPT, "batch header: unknown flags 0x%x", header->flags);
     }
     bool is_mark = (header->flags & BATCH_MARK) != 0;
@@ -262,6 +264,7 @@ int batch_header_decode(struct batch_header *header, const uint8_t *from, struct
         .durable_lsn = get_u64(from + BATCH_DURABLE_LSN_AT),
         .built_at_ns = get_i64(from + BATCH_BUILT_AT_AT),
         .keyed_lsn = get_u64(from + BATCH_KEYED_LSN_AT),
+        .origin_lsn = get_u64(from + BATCH_ORIGIN_LSN_AT),
         .payload_crc = get_u32(from + BATCH_PAYLOAD_CRC_AT),
         .header_crc = get_u32(from + BATCH_CRC_AT),
     };

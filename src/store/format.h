@@ -23,7 +23,8 @@
  *   00     8    magic           "SLUICBAT"
  *   08     2    version         1
  *   10     2    header_bytes    128
- *   12     4    flags           BATCH_MARK: no records, written when idle; BATCH_KEYED: some record carries a key
+ *   12     4    flags           BATCH_MARK: no records, written when idle; BATCH_KEYED: some record carries a key;
+ *                               BATCH_ORIGIN: some record carries META_ORIGIN
  *   16     8    segment_id      as the segment's
  *   24     8    salt            as the segment's
  *   32     8    batch_seq       dense over the log
@@ -38,7 +39,9 @@
  *   88     8    built_at_ns     real time
  *   96     8    keyed_lsn       LSN of the newest record with a key up to and including this batch; 0: none.
  *                               Rebuilding the processed set skips every segment in which this does not change
- *   104    16   reserved        0
+ *   104    8    origin_lsn      LSN of the newest record with META_ORIGIN up to and including this batch; 0: none.
+ *                               Who knows the origins up to there need not read on (origins.h)
+ *   112    8    reserved        0
  *   120    4    payload_crc     CRC32C of the payload
  *   124    4    header_crc      CRC32C of bytes 00-123
  *
@@ -71,7 +74,8 @@
  * tail, cut. When a batch could not be written (I/O error) it is written again to the next segment
  * under the same batch_seq: of two segments that hold the same batch_seq, the later wins.
  *
- * VERSION HISTORY. 1: first release.
+ * VERSION HISTORY. 1: first release. BATCH_ORIGIN and origin_lsn took a free flag and reserved bytes, which
+ * are 0 in every log that holds no record of another node.
  */
 #ifndef STORE_FORMAT_H
 #define STORE_FORMAT_H
@@ -115,6 +119,7 @@ enum record_severity {
 enum {
     BATCH_MARK = 1u << 0,
     BATCH_KEYED = 1u << 1,
+    BATCH_ORIGIN = 1u << 2,
     RECORD_HAS_META = 1u << 0,
 };
 
@@ -140,6 +145,7 @@ struct batch_header {
     uint64_t durable_lsn;
     int64_t built_at_ns;
     uint64_t keyed_lsn;
+    uint64_t origin_lsn;
     uint32_t payload_crc;
     uint32_t header_crc; /* filled by encode and decode */
 };
@@ -199,9 +205,10 @@ struct receipt {
     struct slice errors; /* the JSON array text of the answer's "errors", may be empty */
 };
 
-/* Where a record that another node sent was first stored. On the first record of its request range_first and
- * range_last say for which LSNs of that node the request speaks (LSNs inside that it does not carry were not
- * for us); 0, 0 on the others. */
+/* Where a record that another node sent was first stored. On the first stored record of its request range_first
+ * and range_last say for which LSNs of that node the request speaks (LSNs inside that it does not carry were not
+ * for us); 0, 0 on the others. A record that was refused splits its request's range in two, each told by the
+ * first record stored of it, so that a refused LSN is never taken for a stored one. */
 struct origin {
     struct ulid node;
     uint64_t lsn;

@@ -49,6 +49,7 @@ int journal_init(struct journal *journal, struct file_io *io, struct keeper *kee
                                 .durable_seq = start->batch_seq,
                                 .durable_lsn = start->lsn,
                                 .durable_keyed_lsn = start->keyed_lsn,
+                                .durable_origin_lsn = start->origin_lsn,
                                 .durable_crc = start->header_crc};
     sequence_reset(journal);
     bool has_batch = start->active.state == SEGMENT_ACTIVE && start->active.end > STORE_BLOCK_BYTES;
@@ -131,6 +132,7 @@ static void advance(struct journal *journal)
             journal->durable_seq = batch->header.batch_seq;
             journal->durable_lsn = batch_next_lsn(batch) - 1;
             journal->durable_keyed_lsn = batch->header.keyed_lsn;
+            journal->durable_origin_lsn = batch->header.origin_lsn;
             journal->durable_crc = batch->header.header_crc;
             journal->failure_streak = 0;
             tell_active(journal, batch->header.segment_id);
@@ -269,6 +271,7 @@ int journal_submit_mark(struct journal *journal, uint64_t next_lsn, uint64_t now
     batch->header.flags = BATCH_MARK;
     batch->header.first_lsn = next_lsn;
     batch->header.keyed_lsn = journal->durable_keyed_lsn;
+    batch->header.origin_lsn = journal->durable_origin_lsn;
     journal->tail++;
     journal->last_was_mark = true;
     start_write(journal, batch);

@@ -36,6 +36,7 @@ struct journal_start {
     uint64_t batch_seq;    /* of the last durable batch */
     uint64_t lsn;          /* last durable */
     uint64_t keyed_lsn;
+    uint64_t origin_lsn;
     uint32_t header_crc; /* of the last durable batch */
 };
 
@@ -64,6 +65,7 @@ struct journal {
     uint64_t durable_seq;
     uint64_t durable_lsn;
     uint64_t durable_keyed_lsn;
+    uint64_t durable_origin_lsn;
     uint32_t durable_crc;
 };
 

@@ -41,6 +41,7 @@ int keeper_init(struct keeper *keeper, const struct keeper_options *options, str
     *keeper =
         (struct keeper){.io = options->io,
                         .status = options->status,
+                        .origins = options->origins,
                         .node = options->node,
                         .segment_bytes = options->segment_bytes,
                         .reserve_bytes = options->reserve_bytes,
@@ -208,6 +209,9 @@ int keeper_duty(void *context)
     /* relaxed: the writer's last act; the join orders the rest. */
     if (atomic_load_explicit(&keeper->stop, memory_order_relaxed)) {
         return 1;
+    }
+    if (keeper->origins != NULL) {
+        origins_write(keeper->origins, keeper->io);
     }
     keep_spares(keeper, now_ns);
     if (now_ns - keeper->looked_at_ns >= LOOK_NS) {

@@ -15,6 +15,7 @@
 
 #include "core/agent.h"
 #include "core/park.h"
+#include "store/origins.h"
 #include "store/segment.h"
 #include "store/store.h"
 
@@ -29,6 +30,7 @@ struct keeper {
     /* Written once. */
     struct file_io *io;
     struct store_status *status;
+    struct origins *origins;
     struct ulid node;
     uint64_t segment_bytes;
     uint64_t reserve_bytes;
@@ -57,6 +59,7 @@ struct keeper_options {
     struct file_io *io;
     struct store_status *status;
     struct park *writer_park;
+    struct origins *origins; /* whose file it writes; NULL: none */
     struct ulid node;
     uint64_t segment_bytes;
     uint64_t reserve_bytes;
@@ -75,7 +78,7 @@ int keeper_prepare_one(struct keeper *keeper, struct err *err) MUST_USE;
 /* Start-up and the keeper: the reserve file, when it is missing and there is room. */
 void keeper_reserve(struct keeper *keeper);
 
-/* One pass: reserve, spares, free space. Does not sleep. Returns 0, or 1 when the writer has
+/* One pass: the file of origins, reserve, spares, free space. Does not sleep. Returns 0, or 1 when the writer has
  * finished. */
 int keeper_duty(void *keeper);
 /* The same with a sleep at the end: the thread's duty. */

@@ -312,6 +312,7 @@ int recover_run(struct recovered *recovered, const struct recover_options *optio
     start->batch_seq = recovery.point.seq;
     start->lsn = recovery.point.lsn;
     start->keyed_lsn = recovery.point.keyed_lsn;
+    start->origin_lsn = recovery.point.origin_lsn;
     start->header_crc = recovery.point.crc;
     report->last_lsn = start->lsn;
     report->duration_ns = io->ops->mono_ns(io) - begun_at_ns;

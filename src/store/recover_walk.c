@@ -100,6 +100,7 @@ static void accept(struct recovery *recovery, const struct batch_header *header,
     recovery->point = (struct point){.seq = header->batch_seq,
                                      .lsn = header->first_lsn + header->record_count - 1,
                                      .keyed_lsn = header->keyed_lsn,
+                                     .origin_lsn = header->origin_lsn,
                                      .crc = header->header_crc,
                                      .is_crc_known = true};
     recovery->history[recovery->history_count % RECOVERY_HISTORY] = recovery->point;
@@ -328,6 +329,7 @@ static void take_footer(struct recovery *recovery, const struct segment_footer *
     recovery->point = (struct point){.seq = footer->last_seq,
                                      .lsn = footer->last_lsn,
                                      .keyed_lsn = footer->keyed_lsn,
+                                     .origin_lsn = footer->origin_lsn,
                                      .crc = footer->last_crc,
                                      .is_crc_known = true};
     recovery->history[recovery->history_count % RECOVERY_HISTORY] = recovery->point;

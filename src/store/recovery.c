@@ -178,6 +178,7 @@ struct batch_header recovery_footer_first(const struct segment_footer *footer)
         .previous_crc = footer->first_previous_crc,
         .built_at_ns = footer->built_min_ns,
         .keyed_lsn = footer->keyed_lsn,       /* or an older one */
+        .origin_lsn = footer->origin_lsn,     /* likewise */
         .durable_lsn = footer->first_lsn - 1, /* a segment is begun when all before it is durable */
     };
 }

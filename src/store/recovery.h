@@ -43,6 +43,7 @@ struct point {
     uint64_t seq;
     uint64_t lsn;
     uint64_t keyed_lsn;
+    uint64_t origin_lsn;
     uint32_t crc;
     bool is_crc_known; /* false behind a gap: the next batch's previous_crc proves nothing */
 };

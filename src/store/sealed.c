@@ -44,7 +44,8 @@ enum footer_offset {
     FOOTER_INDEX_CRC_AT = 188,
     FOOTER_DIGEST_AT = 192,
     FOOTER_FLAGS_AT = 208,
-    FOOTER_RESERVED_AT = 212,
+    FOOTER_ORIGIN_LSN_AT = 212,
+    FOOTER_RESERVED_AT = 220,
     FOOTER_CRC_AT = 252,
 };
 
@@ -129,6 +130,7 @@ void segment_footer_encode(uint8_t *block, const struct segment_footer *footer)
     put_u32(block + FOOTER_FIRST_PREVIOUS_CRC_AT, footer->first_previous_crc);
     put_u32(block + FOOTER_LAST_CRC_AT, footer->last_crc);
     put_u64(block + FOOTER_KEYED_LSN_AT, footer->keyed_lsn);
+    put_u64(block + FOOTER_ORIGIN_LSN_AT, footer->origin_lsn);
     put_u64(block + FOOTER_DURABLE_LSN_AT, footer->durable_lsn);
     put_u64(block + FOOTER_RECORD_COUNT_AT, footer->record_count);
     put_u64(block + FOOTER_RAW_BYTES_AT, footer->raw_bytes);
@@ -195,6 +197,7 @@ int segment_footer_decode(struct segment_footer *footer, const uint8_t *block, s
         .first_previous_crc = get_u32(block + FOOTER_FIRST_PREVIOUS_CRC_AT),
         .last_crc = get_u32(block + FOOTER_LAST_CRC_AT),
         .keyed_lsn = get_u64(block + FOOTER_KEYED_LSN_AT),
+        .origin_lsn = get_u64(block + FOOTER_ORIGIN_LSN_AT),
         .durable_lsn = get_u64(block + FOOTER_DURABLE_LSN_AT),
         .record_count = get_u64(block + FOOTER_RECORD_COUNT_AT),
         .raw_bytes = get_u64(block + FOOTER_RAW_BYTES_AT),

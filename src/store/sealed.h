@@ -49,13 +49,16 @@
  *   188  4  index_crc        CRC32C of the blob
  *   192 16  content_digest   XXH3-128 of all batches without padding, in order
  *   208  4  flags            SEALED_DAMAGED: a gap lies inside or before its first batch; never
- * compacted 212 40  reserved         0 252  4  footer_crc       CRC32C of bytes 00-251
+ *                          compacted
+ *   212  8  origin_lsn       of the last batch
+ *   220 32  reserved         0
+ *   252  4  footer_crc       CRC32C of bytes 00-251
  *
  * VALID if and only if: magic, version, footer_bytes, form and reserved bytes are right, footer_crc
  * matches, segment_id, salt and node are those of the header block, and the index lies inside the
  * file before the footer. The index is valid when index_crc matches and index_open accepts it.
  *
- * VERSION HISTORY. 1: first release.
+ * VERSION HISTORY. 1: first release. origin_lsn took reserved bytes (format.h).
  */
 #ifndef STORE_SEALED_H
 #define STORE_SEALED_H
@@ -82,6 +85,7 @@ struct segment_footer {
     uint64_t first_lsn, last_lsn, first_seq, last_seq;
     uint32_t first_previous_crc, last_crc;
     uint64_t keyed_lsn, durable_lsn, record_count, raw_bytes, payload_bytes;
+    uint64_t origin_lsn;
     uint32_t kinds, severities;
     int64_t time_min_ns, time_max_ns, built_min_ns, built_max_ns;
     uint64_t index_offset, index_bytes;

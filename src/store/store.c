@@ -108,6 +108,7 @@ static int open_keeper(struct store *store, struct recovered *recovered, struct 
                                      .segment_bytes = store->options.segment_bytes,
                                      .reserve_bytes = store->options.reserve_bytes,
                                      .spares = store->options.spare_segments,
+                                     .origins = store->origins,
                                      .id_next = recovered->segment_id_next};
     store->has_keeper = true;
     int r = keeper_init(&store->keeper, &options, err);
@@ -179,6 +180,7 @@ static int open_writer(struct store *store, const struct recovered *recovered, s
                                      .status = &store->status,
                                      .keeper = &store->keeper,
                                      .dedup = store->dedup,
+                                     .origins = store->origins,
                                      .park = &store->writer_park,
                                      .ports = store->ports,
                                      .shard_count = store->options.shard_count,
@@ -200,6 +202,18 @@ static int open_writer(struct store *store, const struct recovered *recovered, s
     return writer_init(&store->writer, &options, err);
 }
 
+/* What other nodes sent that is in the log: after recovery has made one of it. */
+static int open_origins(struct store *store, const struct journal_start *start, struct err *err)
+{
+    struct origins_options options = {.limits = {.nodes_max = ORIGINS_NODES_MAX,
+                                                 .intervals_max = ORIGINS_INTERVALS_MAX,
+                                                 .all_max = ORIGINS_ALL_MAX},
+                                      .node = store->node,
+                                      .last_lsn = start->lsn,
+                                      .origin_lsn = start->origin_lsn};
+    return origins_open(&store->origins, store->io, &options, err);
+}
+
 static int open_log(struct store *store, struct recovery_report *report, struct err *err)
 {
     struct recovered recovered;
@@ -214,6 +228,7 @@ static int open_log(struct store *store, struct recovery_report *report, struct 
         return r;
     }
     r = open_node(store, &recovered, err);
+    r = r < 0 ? r : open_origins(store, &recovered.start, err);
     r = r < 0 ? r : open_ports(store, err);
     uint64_t active = active_segment(&recovered); /* before the keeper takes the spares */
     r = r < 0 ? r : open_keeper(store, &recovered, err);
@@ -317,13 +332,32 @@ static void writer_on_stop(void *context)
 
 /* The archive yields to everything else: it runs when a core is idle, and its reads and writes wait
  * for the disk to be. Not being allowed to say so costs some latency under load, nothing else. */
+#define ARCHIVE_NICE     19
+#define ARCHIVE_SLICE_NS (NS_MS / 10)
+
+/* struct sched_attr of sched_setattr(2), whose header goes with no glibc of its time. */
+struct gentle_attr {
+    uint32_t size;
+    uint32_t policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
 static int archive_on_start(void *context, struct err *err)
 {
     (void)context;
     (void)err;
-    struct sched_param none = {0};
-    if (sched_setscheduler(0, SCHED_IDLE, &none) < 0) {
-        LOG(LOGLINE_DEBUG, "archive_priority", "SCHED_IDLE: %s", err_name(-errno));
+    /* The least share of a core (1.5 % of a busy one), in the shortest turns. Not SCHED_IDLE: on cores that
+     * are always busy that is next to nothing, so that segments neither sealed nor expired, and a thread without
+     * privileges cannot leave it again (sched(7)). Kernels before 6.12 take the slice for nothing. */
+    struct gentle_attr gentle = {.size = sizeof gentle,
+                                 .policy = SCHED_BATCH,
+                                 .nice = ARCHIVE_NICE,
+                                 .runtime = ARCHIVE_SLICE_NS};
+    if (syscall(SYS_sched_setattr, 0, &gentle, 0) < 0) {
+        LOG(LOGLINE_DEBUG, "archive_priority", "nice %d: %s", ARCHIVE_NICE, err_name(-errno));
     }
     if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT) <
         0) {
@@ -405,6 +439,7 @@ void store_close(struct store *store)
         agent_join(&store->writer_agent);
         agent_join(&store->keeper_agent);
         join_archive(store);
+        origins_save(store->origins, store->io);
     }
     if (store->is_single) {
         store->io->ops->writer_stop(
@@ -423,6 +458,7 @@ void store_close(struct store *store)
     archive_close(store->archive);
     log_views_close(store->readers.views);
     recent_close(store->readers.recent);
+    origins_close(store->origins);
     dedup_close(store->dedup);
     park_close(&store->archive_park);
     park_close(&store->writer_park);

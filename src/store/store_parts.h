@@ -12,6 +12,7 @@
 #include "store/file_io.h"
 #include "store/keeper.h"
 #include "store/node.h"
+#include "store/origins.h"
 #include "store/store.h"
 #include "store/store_readers.h"
 #include "store/writer.h"
@@ -31,6 +32,7 @@ struct store {
     struct store_options options;
     struct file_io *io;
     struct dedup *dedup;
+    struct origins *origins;
     struct node_lock lock;
     struct ulid node;
     bool owns_io;

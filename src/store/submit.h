@@ -13,8 +13,8 @@
  * took from the ring in one go: a few per batch and shard at most (several where shards take turns
  * in filling a batch), never one per record. While the shard walks a run it adds record_count for a
  * plain request and stored_count for one with an outcome. ACK_OUTCOME   precedes the ACK_DURABLE or
- * ACK_FAILED that covers it, one per request whose submit_header.flags has SUBMIT_KEYED: what the
- * processed set said. ACK_FAILED    every request up to `end` not acknowledged before was refused:
+ * ACK_FAILED that covers it, one per request whose submit_header.flags has SUBMIT_KEYED or
+ * SUBMIT_ORIGIN: what the processed set, or the origins, said. ACK_FAILED    every request up to `end` not acknowledged before was refused:
  * answer 503 with the cause, never 2xx. The acks ring must not fill: the writer drains a submit
  * ring only while acks has room for what the answer can need.
  */
@@ -37,7 +37,12 @@ enum submit_form {
 enum submit_flags {
     SUBMIT_KEYED =
         1u << 0, /* the first record carries META_RECEIPT, or some records carry META_DEDUP_KEY */
+    SUBMIT_ORIGIN = 1u << 1, /* every record's meta begins with META_ORIGIN, all of one node, LSNs
+                              * ascending, the first with a range; never with SUBMIT_KEYED */
 };
+
+/* Ranges in one SUBMIT_ORIGIN request: one, and one more behind each record that was refused. */
+#define SUBMIT_ORIGIN_RUNS_MAX 1024u
 
 struct submit_header {
     uint32_t record_count; /* at least 1 */
@@ -69,6 +74,8 @@ enum outcome_verdict {
     OUTCOME_DUPLICATE =
         2, /* the request's Idempotency-Key was seen with the same body: answer as the first time */
     OUTCOME_MISMATCH = 3, /* the key was seen with another body: 422 */
+    OUTCOME_REFUSED = 4,  /* SUBMIT_ORIGIN: what has come from other nodes cannot be remembered any
+                             more (origins.h); nothing of the request was stored: 503 */
 };
 
 #define OUTCOME_ERRORS_BYTES_MAX 16384u

@@ -21,6 +21,7 @@ struct verify {
     struct verify_report *report;
     struct sealed_check *sealed;
     uint64_t keyed_lsn;
+    uint64_t origin_lsn;
     uint64_t durable_lsn;
     bool has_missed;     /* a gap was told since the batch before */
     uint64_t seq_next;   /* what the next batch must have unless something was lost; 0: the first */
@@ -126,7 +127,8 @@ static int verify_sealed(struct verify *verify, const struct walk_file *file,
 struct tally {
     int64_t time_min_ns;
     int64_t time_max_ns;
-    uint64_t keyed_lsn; /* of the last record with a key; 0: none */
+    uint64_t keyed_lsn;  /* of the last record with a key; 0: none */
+    uint64_t origin_lsn; /* of the last record of another node; 0: none */
     bool has_bad_meta;
 };
 
@@ -139,12 +141,15 @@ static struct tally tally_take(const struct walk_batch *batch)
         struct record record;
         struct receipt receipt;
         struct slice key;
+        struct origin origin;
         int64_t bytes = record_decode(
             &record, (struct slice){batch->payload.data + at, batch->payload.bytes - at}, NULL);
         ASSERT(bytes > 0); /* the walk has decoded it once */
         int has_receipt = meta_find_receipt(&receipt, record.meta);
         int has_key = meta_find_dedup_key(&key, record.meta);
-        tally.has_bad_meta = tally.has_bad_meta || has_receipt < 0 || has_key < 0;
+        int has_origin = meta_find_origin(&origin, record.meta);
+        tally.has_bad_meta = tally.has_bad_meta || has_receipt < 0 || has_key < 0 || has_origin < 0;
+        tally.origin_lsn = has_origin > 0 ? lsn : tally.origin_lsn;
         tally.keyed_lsn = has_receipt > 0 || has_key > 0 ? lsn : tally.keyed_lsn;
         tally.time_min_ns =
             record.event_time_ns < tally.time_min_ns ? record.event_time_ns : tally.time_min_ns;
@@ -172,6 +177,11 @@ static void verify_records(struct verify *verify, const struct walk_batch *batch
     }
     if (tally.keyed_lsn > header->keyed_lsn) {
         verify_fault(verify, batch, "keyed_lsn is older than a record with a key");
+    }
+    if ((tally.origin_lsn != 0) != ((header->flags & BATCH_ORIGIN) != 0) ||
+        tally.origin_lsn > header->origin_lsn) {
+        verify_fault(verify, batch,
+                     "BATCH_ORIGIN or origin_lsn is not what the records' origins say");
     }
 }
 
@@ -201,11 +211,16 @@ static void verify_batch(struct verify *verify, const struct walk_batch *batch)
         header->keyed_lsn >= header->first_lsn + header->record_count) {
         verify_fault(verify, batch, "keyed_lsn goes back or ahead");
     }
+    if (header->origin_lsn < verify->origin_lsn ||
+        header->origin_lsn >= header->first_lsn + header->record_count) {
+        verify_fault(verify, batch, "origin_lsn goes back or ahead");
+    }
     if (header->durable_lsn < verify->durable_lsn) {
         verify_fault(verify, batch, "durable_lsn goes back");
     }
     verify_records(verify, batch);
     verify->keyed_lsn = u64_max(verify->keyed_lsn, header->keyed_lsn);
+    verify->origin_lsn = u64_max(verify->origin_lsn, header->origin_lsn);
     verify->durable_lsn = u64_max(verify->durable_lsn, header->durable_lsn);
 }
 

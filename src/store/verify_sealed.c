@@ -16,6 +16,7 @@ struct sum {
     uint64_t first_lsn, last_lsn, first_seq, last_seq;
     uint32_t first_previous_crc, last_crc;
     uint64_t keyed_lsn, durable_lsn, record_count, batch_count, raw_bytes, payload_bytes;
+    uint64_t origin_lsn;
     uint32_t kinds, severities;
     int64_t time_min_ns, time_max_ns, built_min_ns, built_max_ns;
 };
@@ -74,6 +75,7 @@ static void sum_batch(struct sum *sum, const struct batch_header *header)
     sum->last_seq = header->batch_seq;
     sum->last_crc = header->header_crc;
     sum->keyed_lsn = header->keyed_lsn;
+    sum->origin_lsn = header->origin_lsn;
     sum->durable_lsn = u64_max(sum->durable_lsn, header->durable_lsn);
     sum->record_count += header->record_count;
     sum->batch_count++;
@@ -281,8 +283,10 @@ static void compare_sums(const struct sealed_check *check)
         footer->last_crc != sum->last_crc) {
         fault_footer(check, "footer: its place in the chain is not that of the batches");
     }
-    if (footer->keyed_lsn != sum->keyed_lsn || footer->durable_lsn != sum->durable_lsn) {
-        fault_footer(check, "footer: keyed_lsn or durable_lsn is not that of the batches");
+    if (footer->keyed_lsn != sum->keyed_lsn || footer->durable_lsn != sum->durable_lsn ||
+        footer->origin_lsn != sum->origin_lsn) {
+        fault_footer(check,
+                     "footer: keyed_lsn, origin_lsn or durable_lsn is not that of the batches");
     }
     if (footer->raw_bytes != sum->raw_bytes || footer->payload_bytes != sum->payload_bytes) {
         fault_footer(check, "footer: its bytes are not those of the batches");

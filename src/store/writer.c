@@ -12,6 +12,7 @@
 #include "core/logline.h"
 #include "core/mem.h"
 #include "store/keyed.h"
+#include "store/origin_drain.h"
 
 #define RETRY_SLEEP_NS                                                                             \
     (10 * NS_MS) /* waiting for a segment: the keeper wakes us; this is only the net below */
@@ -52,6 +53,7 @@ int writer_init(struct writer *writer, const struct writer_options *options, str
                               .status = options->status,
                               .keeper = options->keeper,
                               .dedup = options->dedup,
+                              .origins = options->origins,
                               .park = options->park,
                               .readers = options->readers,
                               .segment_bytes = options->segment_bytes,
@@ -60,6 +62,7 @@ int writer_init(struct writer *writer, const struct writer_options *options, str
                               .shard_count = options->shard_count,
                               .next_lsn = options->start.lsn + 1,
                               .keyed_lsn = options->start.keyed_lsn,
+                              .origin_lsn = options->start.origin_lsn,
                               .needs_mark = options->start.lsn > 0};
     uint64_t payload_max =
         segment_payload_max(options->segment_bytes) & ~(uint64_t)(RECORD_ALIGN - 1);
@@ -256,6 +259,7 @@ static void writer_publish(struct writer *writer, uint64_t now_ns)
         return;
     }
     publish_acks(writer);
+    origins_settle(writer->origins, durable_lsn);
     /* W1: who sees this LSN sees the acks and, on disk and in recent, the records up to it; pairs
      * with the readers' acquire loads. */
     atomic_store_explicit(&writer->status->durable_lsn, durable_lsn, memory_order_release);
@@ -294,8 +298,11 @@ static bool fits(struct writer *writer, const struct batch *batch, unsigned inde
         (!batch_has_run_room(batch) || !has_ack_room(writer, shard, ACK_BYTES))) {
         return false;
     }
-    if ((header->flags & SUBMIT_KEYED) == 0) {
+    if ((header->flags & (SUBMIT_KEYED | SUBMIT_ORIGIN)) == 0) {
         return true;
+    }
+    if (!origins_has_pending_room(writer->origins)) {
+        return false;
     }
     uint64_t outcome_max = ack_frame_bytes(sizeof(struct ack_outcome) + OUTCOME_ERRORS_BYTES_MAX);
     return batch_has_outcome_room(batch) && has_ack_room(writer, shard, ACK_BYTES + outcome_max);
@@ -318,6 +325,25 @@ static void drain_keyed(struct writer *writer, struct batch *batch, unsigned ind
     batch_run_extend(batch, index, frame->end, writer->next_lsn);
     writer->next_lsn += result.stored;
     writer->keyed_lsn = u64_max(writer->keyed_lsn, result.keyed_lsn);
+    writer->shards[index].owed_bytes += ack_frame_bytes(result.outcome_bytes);
+    stat_add(&writer->status->duplicates, result.dropped);
+}
+
+static void drain_origin(struct writer *writer, struct batch *batch, unsigned index,
+                         const struct spsc_frame *frame)
+{
+    const struct submit_header *header = (const void *)frame->payload;
+    struct origin_request request = {.batch = batch,
+                                     .origins = writer->origins,
+                                     .header = header,
+                                     .records = frame->payload + sizeof *header,
+                                     .shard = index,
+                                     .end = frame->end,
+                                     .next_lsn = writer->next_lsn};
+    struct origin_result result = origin_drain(&request);
+    batch_run_extend(batch, index, frame->end, writer->next_lsn);
+    writer->next_lsn += result.stored;
+    writer->origin_lsn = result.stored > 0 ? writer->next_lsn - 1 : writer->origin_lsn;
     writer->shards[index].owed_bytes += ack_frame_bytes(result.outcome_bytes);
     stat_add(&writer->status->duplicates, result.dropped);
 }
@@ -361,6 +387,8 @@ static bool drain_frame(struct writer *writer, unsigned index, const struct spsc
     writer->shards[index].owed_bytes += opens_run(batch, index) ? ACK_BYTES : 0;
     if (UNLIKELY((header->flags & SUBMIT_KEYED) != 0)) {
         drain_keyed(writer, batch, index, frame);
+    } else if (UNLIKELY((header->flags & SUBMIT_ORIGIN) != 0)) {
+        drain_origin(writer, batch, index, frame);
     } else {
         batch_copy(batch, frame->payload + sizeof *header, header->records_bytes);
         batch_count(batch, header->record_count, header->kinds, header->time_min_ns,
@@ -369,6 +397,7 @@ static bool drain_frame(struct writer *writer, unsigned index, const struct spsc
         writer->next_lsn += header->record_count;
     }
     batch->header.keyed_lsn = writer->keyed_lsn;
+    batch->header.origin_lsn = writer->origin_lsn;
     batch->request_count++;
     bool is_older = batch->oldest_at_ns == 0 || header->submitted_at_ns < batch->oldest_at_ns;
     batch->oldest_at_ns = is_older ? header->submitted_at_ns : batch->oldest_at_ns;
@@ -436,7 +465,9 @@ static void give_up(struct writer *writer, enum failed_cause cause, uint64_t now
     journal_abandon(&writer->journal, cause, now_ns);
     writer->next_lsn = writer->journal.durable_lsn + 1;
     writer->keyed_lsn = writer->journal.durable_keyed_lsn;
+    writer->origin_lsn = writer->journal.durable_origin_lsn;
     dedup_take_back(writer->dedup, writer->next_lsn);
+    origins_take_back(writer->origins, writer->next_lsn);
     writer->failed_cause = cause;
     if (!writer->is_read_only) {
         LOG(LOGLINE_ERROR, "read_only",
@@ -634,6 +665,7 @@ static void count_state(struct writer *writer, uint64_t now_ns)
     writer->rate_window_at_ns = now_ns;
     writer->rate_window_bytes = 0;
     dedup_expire(writer->dedup, writer->io->ops->real_ns(writer->io));
+    origins_offer(writer->origins, now_ns);
 }
 
 /* The second look, after park_prepare: work that a sleeper at this level must not sleep over. */

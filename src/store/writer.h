@@ -17,6 +17,7 @@
 #include "store/dedup.h"
 #include "store/journal.h"
 #include "store/keeper.h"
+#include "store/origins.h"
 #include "store/store.h"
 #include "store/store_readers.h"
 
@@ -41,6 +42,7 @@ struct writer {
     struct keeper *keeper;
     struct journal journal;
     struct dedup *dedup;
+    struct origins *origins;
     struct park *park;
     const struct store_readers *readers;
     struct commit_policy policy;
@@ -53,6 +55,7 @@ struct writer {
     struct writer_shard shards[STORE_SHARDS_MAX];
     uint64_t next_lsn;
     uint64_t keyed_lsn;
+    uint64_t origin_lsn;
     uint64_t last_data_at_ns; /* completion of the last batch with records */
     uint64_t pause_until_ns;  /* 0: not pausing */
     bool needs_mark;          /* something became durable that no header names yet */
@@ -72,6 +75,7 @@ struct writer_options {
     struct store_status *status;
     struct keeper *keeper;
     struct dedup *dedup;
+    struct origins *origins;
     struct park *park;
     struct store_port *ports;
     unsigned shard_count;

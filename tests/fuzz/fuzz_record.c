@@ -17,6 +17,26 @@ static void crc_fix(uint8_t *header, size_t header_bytes)
     memcpy(header + header_bytes - 4, &crc, sizeof crc);
 }
 
+/* What is found encodes to an item of the same length that is found again. */
+static void try_provenance(struct slice meta, uint8_t *again)
+{
+    struct origin origin;
+    struct origin back;
+    struct watermark watermark;
+    if (meta_find_origin(&origin, meta) > 0) {
+        size_t bytes = meta_origin_encode(again, &origin);
+        ASSERT(bytes == META_ORIGIN_BYTES && bytes <= meta.bytes);
+        ASSERT(meta_find_origin(&back, (struct slice){again, bytes}) == 1);
+        ASSERT(memcmp(&back, &origin, sizeof back) == 0);
+    }
+    if (meta_find_watermark(&watermark, meta) > 0) {
+        size_t bytes = meta_watermark_bytes(&watermark);
+        ASSERT(meta_watermark_encode(again, &watermark) == bytes && bytes <= meta.bytes);
+        ASSERT(watermark.source.data > meta.data);
+        ASSERT(memcmp(again + 6, watermark.source.data, bytes - 6) == 0);
+    }
+}
+
 static void try_meta(struct slice meta)
 {
     struct receipt receipt;
@@ -32,6 +52,7 @@ static void try_meta(struct slice meta)
     if (meta_find_dedup_key(&key, meta) > 0) {
         ASSERT(meta_dedup_key_encode(again, key) <= meta.bytes);
     }
+    try_provenance(meta, again);
 }
 
 static void try_record(struct slice from)

@@ -50,11 +50,30 @@ static void bad_encoding_and_long_values_are_refused(void **state)
     }
 }
 
+static void a_plus_is_a_space_in_a_query_and_itself_in_a_path(void **state)
+{
+    (void)state;
+    uint8_t text[8];
+    size_t bytes = 0;
+    assert_int_equal(query_string_decode(SLICE_LITERAL("a+%2b"), text, sizeof text, &bytes), 0);
+    assert_int_equal(bytes, 3);
+    assert_memory_equal(text, "a +", 3);
+    assert_int_equal(query_string_decode_segment(SLICE_LITERAL("a+%2B"), text, sizeof text, &bytes),
+                     0);
+    assert_memory_equal(text, "a++", 3);
+    assert_int_equal(query_string_decode_segment(SLICE_LITERAL("%2"), text, sizeof text, &bytes),
+                     -EINVAL);
+    assert_int_equal(
+        query_string_decode_segment(SLICE_LITERAL("123456789"), text, sizeof text, &bytes), -E2BIG);
+    assert_int_equal(bytes, sizeof text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_found_decoded_and_whole_names_only),
         cmocka_unit_test(bad_encoding_and_long_values_are_refused),
+        cmocka_unit_test(a_plus_is_a_space_in_a_query_and_itself_in_a_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

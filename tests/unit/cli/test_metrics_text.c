@@ -120,6 +120,44 @@ static void a_quantile_is_of_what_came_between(void **state)
     assert_true(isnan(metrics_text_quantile(before, after, "none", 0.5)));
 }
 
+static void values_are_also_kept_for_each_sink(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "p{sink=\"a\"} 1\np{sink=\"b-2\"} 2\ne{sink=\"a\",cause=\"x\"} 3\n"
+        "e{sink=\"a\",cause=\"y\"} 4\nq{notsink=\"c\"} 5\nq{x=\"sink=\\\"c\\\"\"} 5\n"
+        "s{sink=\"say \\\"hi\\\" \\\\ \\n\"} 6\nplain 7\n";
+    parse(after, text, sizeof text - 1);
+    assert_int_equal(after->sink_count, 3);
+    assert_string_equal(after->sinks[0], "a");
+    assert_string_equal(after->sinks[1], "b-2");
+    assert_string_equal(after->sinks[2], "say \"hi\" \\ \n");
+    assert_true(fabs(metrics_text_sink_value(after, "a", "p") - 1) < 1e-9);
+    assert_true(fabs(metrics_text_sink_value(after, "b-2", "p") - 2) < 1e-9);
+    assert_true(fabs(metrics_text_sink_value(after, "a", "e") - 7) < 1e-9);
+    assert_true(fabs(metrics_text_sink_value(after, "b", "p")) < 1e-9);
+    assert_true(fabs(metrics_text_value(after, "p") - 3) < 1e-9); /* summed as before */
+}
+
+static void sinks_without_end_or_room_are_left_out(void **state)
+{
+    (void)state;
+    static char text[64 * (METRICS_SINK_VALUES + 100)];
+    size_t bytes = 0;
+    static const char torn[] = "p{sink=\"a} 1\np{sink=\"} 2\np{sink=\"a\\\"} 3\np{sink=";
+    parse(after, torn, sizeof torn - 1);
+    assert_int_equal(after->sink_count, 0);
+    for (unsigned i = 0; i < METRICS_SINK_VALUES + 100; i++) {
+        bytes +=
+            (size_t)snprintf(text + bytes, sizeof text - bytes, "p{sink=\"n%u\"} 1\n", i % 100);
+    }
+    parse(after, text, bytes);
+    assert_int_equal(after->sink_count, METRICS_SINKS_MAX);
+    assert_true(after->sink_value_count <= METRICS_SINK_VALUES);
+    parse(after, "", 0);
+    assert_int_equal(after->sink_count, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +169,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(more_samples_than_there_is_room_for_are_left_out, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_quantile_is_of_what_came_between, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(values_are_also_kept_for_each_sink, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(sinks_without_end_or_room_are_left_out, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,7 @@ static struct {
     struct config_sources sources;
     char path[64];
     int fd;
-    char listing[KIB(64)];
+    char listing[MIB(2)];
 } fixture;
 
 static int set_up(void **state)
@@ -422,14 +422,14 @@ static void listen_grows_with_each_line(void **state)
 
 static void a_line_too_long_for_the_reader_is_said_and_the_next_is_read(void **state)
 {
-    char text[1024];
+    static char text[16384];
     (void)state;
     (void)snprintf(text, sizeof text,
-                   "[store]\n# %0300d\ndata_dir = %0300d\nack = memory ; %0300d\n", 1, 2, 3);
+                   "[store]\n# %05000d\ndata_dir = %05000d\nack = memory ; %05000d\n", 1, 2, 3);
     file(text);
     assert_int_equal(load(), -EINVAL);
     assert_int_equal(fixture.problems.count, 1);
-    expect_problem_at(3, "the line is longer than the 199 bytes");
+    expect_problem_at(3, "the line is longer than the 4415 bytes it may have");
     assert_true(fixture.config.ack_memory);
 }
 
@@ -503,10 +503,12 @@ static void a_key_like_no_other_points_to_the_list(void **state)
 static void sinks_are_accepted_in_every_spelling(void **state)
 {
     (void)state;
-    file("[sink.a]\ntype = http\n[sink \"b\"]\nurl = http://x\n[sink]\nc.type = file\n");
-    environment("SLUICE_SINK_D_TYPE=s3");
-    flags("sink.e.url=y");
+    file("[sink.a]\ntype = http\nurl = http://a\n[sink \"b\"]\nurl = http://x\ntype = influx\n"
+         "[sink]\nc.type = file\nc.path = c\n");
+    environment("SLUICE_SINK_D_TYPE=s3", "SLUICE_SINK_D_URL=http://d");
+    flags("sink.e.url=http://e", "sink.e.type=sluice");
     expect_accepted();
+    assert_int_equal(fixture.config.sink_count, 5);
 }
 
 static void a_flag_without_a_value_is_a_problem(void **state)

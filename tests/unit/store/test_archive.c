@@ -1216,7 +1216,7 @@ static void live_remove(void)
     }
 }
 
-/* SCHED_IDLE, or -1 when no thread of that name is found. */
+/* SCHED_BATCH, or -1 when no thread of that name is found. */
 static int live_scheduler(const char *thread_name)
 {
     int scheduler = -1;
@@ -1278,7 +1278,7 @@ static void agent_works_beside_the_writer_and_stops_at_any_time(void **state)
     store_port(fx.store, 0)->shard_park = &park;
     const struct store_status *status = ar_status(&fx);
     assert_int_equal(store_start(fx.store, &fx.err), 0);
-    assert_int_equal(live_scheduler("archive"), SCHED_IDLE);
+    assert_int_equal(live_scheduler("archive"), SCHED_BATCH);
     struct request request = {.records = 1, .payload_bytes = PAYLOAD_BYTES};
     for (uint64_t i = 1; i <= 6 * PER_SEGMENT; i++) {
         assert_true(fx_submit(&fx, &request));

@@ -187,8 +187,7 @@ static void impossible_batch_headers_are_refused_although_their_checksum_is_good
     assert_int_equal(batch_decode_patched(12, &unknown, 4, NULL), ERR_CORRUPT);
     assert_int_equal(batch_decode_patched(60, &few_bytes, 4, NULL), ERR_CORRUPT);
     assert_int_equal(batch_decode_patched(60, &odd_bytes, 4, NULL), ERR_CORRUPT);
-    assert_int_equal(batch_decode_patched(104, &one, 8, NULL), ERR_CORRUPT); /* reserved */
-    assert_int_equal(batch_decode_patched(112, &one, 8, NULL), ERR_CORRUPT);
+    assert_int_equal(batch_decode_patched(112, &one, 8, NULL), ERR_CORRUPT); /* reserved */
 }
 
 static void batches_end_on_block_boundaries(void **state)
@@ -340,6 +339,145 @@ static void truncated_meta_is_never_believed(void **state)
     guard_close(&guard);
 }
 
+/* ---- where a record came from, how far a poller had read ---- */
+
+static struct origin origin_sample(void)
+{
+    return (struct origin){
+        .node = {{9, 8, 7, 6}}, .lsn = 77, .range_first = 70, .range_last = UINT64_MAX};
+}
+
+static void origin_comes_back_as_written_with_and_without_a_range(void **state)
+{
+    (void)state;
+    uint8_t memory[256];
+    size_t before = meta_sample(memory);
+    for (unsigned has_range = 0; has_range < 2; has_range++) {
+        struct origin origin = origin_sample();
+        origin.range_first = has_range != 0 ? origin.range_first : 0;
+        origin.range_last = has_range != 0 ? origin.range_last : 0;
+        assert_int_equal(meta_origin_encode(memory + before, &origin), META_ORIGIN_BYTES);
+        struct origin back;
+        assert_int_equal(
+            meta_find_origin(&back, (struct slice){memory, before + META_ORIGIN_BYTES}), 1);
+        assert_memory_equal(&back, &origin, sizeof back);
+        assert_int_equal(meta_find_origin(&back, (struct slice){memory, before}), 0);
+    }
+}
+
+static void origin_that_contradicts_itself_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at;
+        uint64_t value;
+    } faults[] = {
+        {4 + 16, 0},  /* LSN 0 */
+        {4 + 16, 69}, /* before its range */
+        {4 + 24, 78}, /* likewise */
+        {4 + 24, 0},  /* a range without a beginning */
+        {4 + 32, 76}, /* behind its range */
+        {4 + 32, 0},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(faults); i++) {
+        uint8_t memory[META_ORIGIN_BYTES];
+        struct origin origin = origin_sample();
+        (void)meta_origin_encode(memory, &origin);
+        memcpy(memory + faults[i].at, &faults[i].value, sizeof faults[i].value);
+        assert_int_equal(meta_find_origin(&origin, (struct slice){memory, sizeof memory}),
+                         ERR_CORRUPT);
+    }
+}
+
+static void truncated_origin_and_watermark_are_never_believed(void **state)
+{
+    (void)state;
+    struct guard guard = guard_open();
+    uint8_t memory[256];
+    struct origin origin = origin_sample();
+    struct watermark watermark = {.source = SLICE_LITERAL("pg"), .mark = SLICE_LITERAL("17,2")};
+    size_t bytes = meta_origin_encode(memory, &origin);
+    for (size_t cut = 1; cut < bytes; cut++) {
+        struct slice meta = {guard_put(&guard, memory, cut), cut};
+        assert_int_equal(meta_find_origin(&origin, meta), ERR_CORRUPT);
+    }
+    bytes = meta_watermark_encode(memory, &watermark);
+    assert_int_equal(bytes, meta_watermark_bytes(&watermark));
+    for (size_t cut = 1; cut < bytes; cut++) {
+        struct slice meta = {guard_put(&guard, memory, cut), cut};
+        assert_int_equal(meta_find_watermark(&watermark, meta), ERR_CORRUPT);
+    }
+    guard_close(&guard);
+}
+
+/* An item whose length was changed together with the item header's, so that the framing is good. */
+static void items_of_another_length_are_refused(void **state)
+{
+    (void)state;
+    uint8_t memory[META_ORIGIN_BYTES + 8] = {0};
+    struct origin origin = origin_sample();
+    (void)meta_origin_encode(memory, &origin);
+    for (uint8_t bytes = 0; bytes <= META_ORIGIN_BYTES - 4 + 8; bytes++) {
+        memory[2] = bytes;
+        int expected = bytes == META_ORIGIN_BYTES - 4 ? 1 : ERR_CORRUPT;
+        assert_int_equal(meta_find_origin(&origin, (struct slice){memory, 4u + bytes}), expected);
+    }
+}
+
+static void watermark_comes_back_as_written_at_every_size(void **state)
+{
+    (void)state;
+    static uint8_t text[WATERMARK_MARK_MAX];
+    static uint8_t memory[WATERMARK_MARK_MAX + WATERMARK_SOURCE_MAX + 16];
+    memset(text, 'w', sizeof text);
+    static const size_t marks[] = {0, 1, 100, WATERMARK_MARK_MAX};
+    for (size_t source = 1; source <= WATERMARK_SOURCE_MAX; source++) {
+        for (size_t i = 0; i < ARRAY_COUNT(marks); i++) {
+            struct watermark watermark = {.source = {text, source}, .mark = {text, marks[i]}};
+            size_t bytes = meta_watermark_encode(memory, &watermark);
+            assert_int_equal(bytes, meta_watermark_bytes(&watermark));
+            struct watermark back;
+            assert_int_equal(meta_find_watermark(&back, (struct slice){memory, bytes}), 1);
+            assert_true(slice_equal(back.source, watermark.source));
+            assert_true(slice_equal(back.mark, watermark.mark));
+        }
+    }
+}
+
+static void impossible_watermarks_are_refused(void **state)
+{
+    (void)state;
+    uint8_t memory[64];
+    struct watermark watermark = {.source = SLICE_LITERAL("pg"), .mark = SLICE_LITERAL("17,2")};
+    size_t bytes = meta_watermark_encode(memory, &watermark);
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } faults[] = {{4, 0}, {4, 7}, {4, 65}, {4, 255}, {5, 1}};
+    for (size_t i = 0; i < ARRAY_COUNT(faults); i++) {
+        (void)meta_watermark_encode(memory, &watermark);
+        memory[faults[i].at] = faults[i].value;
+        assert_int_equal(meta_find_watermark(&watermark, (struct slice){memory, bytes}),
+                         ERR_CORRUPT);
+        watermark =
+            (struct watermark){.source = SLICE_LITERAL("pg"), .mark = SLICE_LITERAL("17,2")};
+    }
+}
+
+static void batch_header_keeps_its_origin_lsn_and_flag(void **state)
+{
+    (void)state;
+    uint8_t bytes[BATCH_HEADER_BYTES];
+    struct batch_header header = batch_sample();
+    header.flags |= BATCH_ORIGIN;
+    header.origin_lsn = 1001;
+    batch_header_encode(bytes, &header);
+    struct batch_header back;
+    assert_int_equal(batch_header_decode(&back, bytes, NULL), 0);
+    assert_int_equal(back.origin_lsn, 1001);
+    assert_int_equal(back.flags, BATCH_KEYED | BATCH_ORIGIN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +494,13 @@ int main(void)
         cmocka_unit_test(kinds_have_their_wire_names),
         cmocka_unit_test(meta_items_are_found_whatever_stands_before_them),
         cmocka_unit_test(truncated_meta_is_never_believed),
+        cmocka_unit_test(origin_comes_back_as_written_with_and_without_a_range),
+        cmocka_unit_test(origin_that_contradicts_itself_is_refused),
+        cmocka_unit_test(truncated_origin_and_watermark_are_never_believed),
+        cmocka_unit_test(items_of_another_length_are_refused),
+        cmocka_unit_test(watermark_comes_back_as_written_at_every_size),
+        cmocka_unit_test(impossible_watermarks_are_refused),
+        cmocka_unit_test(batch_header_keeps_its_origin_lsn_and_flag),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

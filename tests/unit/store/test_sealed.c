@@ -166,7 +166,7 @@ static void impossible_footers_with_a_good_checksum_are_refused(void **state)
         {176, 8, 95, "place"},
         {184, 4, 2, "place"},
         {208, 4, 2, "flags"},
-        {212, 4, 1, "reserved"},
+        {220, 4, 1, "reserved"},
         {248, 4, 1, "reserved"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(faults); i++) {

@@ -1,0 +1,33 @@
+/*
+ * app_forward: what leads upstream, composed: the forwarder and its agent, and what the routes may know of it (api/upstream.h). Main
+ * thread; the calls of struct upstream come from shards and query threads. Without a configured sink nothing of it exists.
+ */
+#ifndef APP_FORWARD_H
+#define APP_FORWARD_H
+
+#include "api/upstream.h"
+#include "core/agent.h"
+#include "core/config.h"
+#include "forward/forwarder.h"
+#include "store/store.h"
+
+struct app_forward {
+    struct forwarder *forwarder; /* NULL: no sinks */
+    struct agent agent;
+    bool is_running;
+    struct upstream upstream;
+    char db_path[4096];
+};
+
+/* After store_open, before store_start: the store must know what to retain before it may remove anything. */
+int app_forward_open(struct app_forward *forward, const struct config *config, struct store *store,
+                     struct err *err) MUST_USE;
+/* What the shards may see; NULL without sinks. */
+const struct upstream *app_forward_upstream(const struct app_forward *forward);
+int app_forward_start(struct app_forward *forward, struct err *err) MUST_USE;
+/* Secrets are read anew; says so in the log when they cannot be. */
+void app_forward_reload(struct app_forward *forward);
+/* When no shard and no query thread runs any more, before store_close. */
+void app_forward_close(struct app_forward *forward);
+
+#endif
