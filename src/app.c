@@ -1,6 +1,7 @@
 #include "app.h"
 
 #include "app_forward.h"
+#include "app_runs.h"
 #include "app_side.h"
 #include "api/ops.h"
 #include "api/query_pool.h"
@@ -36,6 +37,7 @@ struct app {
     struct query_pool *query_pool;
     struct app_side side;
     struct app_forward forward;
+    struct app_runs runs;
     struct park *shard_parks[SHARDS_MAX];
     struct shard_set set;
     struct shard shards[SHARDS_MAX];
@@ -63,12 +65,13 @@ static const struct config *app_config(const struct app *app)
  * two that fight the writer. */
 static unsigned app_shard_count(const struct config *config)
 {
+    unsigned most = SHARDS_MAX - app_poller_ports(config);
     if (config->shards != 0) {
-        return (unsigned)u64_min(config->shards, SHARDS_MAX);
+        return (unsigned)u64_min(config->shards, most);
     }
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     long left = cores > 3 ? cores - 2 : cores - 1;
-    return (unsigned)(left < 1 ? 1 : left > SHARDS_MAX ? SHARDS_MAX : left);
+    return left < 1 ? 1 : (unsigned)u64_min((uint64_t)left, most);
 }
 
 /* Readers take at most half of the cores, so that ingest goes on beside a long scan. */
@@ -106,7 +109,7 @@ static struct store_options app_store_options(const struct config *config, unsig
         .dedup_ttl_ns = config->dedup_ttl_ns,
         .dedup_entries_max = config->dedup_entries_max,
         .spare_segments = (uint32_t)config->spare_segments,
-        .shard_count = shard_count,
+        .shard_count = shard_count + app_poller_ports(config),
         .writer_cpu = config->pin ? (int)(cores - 1) : -1,
         .on_corruption =
             config->refuse_corruption ? ON_CORRUPTION_REFUSE : ON_CORRUPTION_QUARANTINE,
@@ -200,6 +203,20 @@ static int app_open_queries(struct app *app, struct err *err)
     return 0;
 }
 
+static int app_open_runs(struct app *app, struct err *err)
+{
+    const struct app_runs_options options = {
+        .config = app_config(app),
+        .store = app->store,
+        .last_lsn = app->set.ledger_base_lsn,
+        .shard_count = app->set.count,
+        .shard_parks = app->shard_parks,
+    };
+    int result = app_runs_open(&app->runs, &options, err);
+    app->set.runs = result == 0 ? app_runs_link(&app->runs) : NULL;
+    return result;
+}
+
 static int app_start_shards(struct app *app, struct err *err)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -283,11 +300,15 @@ static int app_start(struct app *app, struct err *err)
         return result;
     }
     app->set.alerts = &app->side.alerts;
-    result = app_forward_open(&app->forward, app_config(app), app->store, err);
+    result = app_forward_open(&app->forward, app_config(app), app->store, app->set.count, err);
     if (result < 0) {
         return result;
     }
     app->set.upstream = app_forward_upstream(&app->forward);
+    result = app_open_runs(app, err);
+    if (result < 0) {
+        return result;
+    }
     app->set.started_at_ns = clock_mono_ns();
     app->set.started_real_ns = clock_real_ns();
     logline_start();
@@ -302,6 +323,9 @@ static int app_start(struct app *app, struct err *err)
     }
     if (result == 0) {
         result = app_forward_start(&app->forward, err);
+    }
+    if (result == 0) {
+        result = app_runs_start(&app->runs, err);
     }
     return result < 0 ? result : app_start_shards(app, err);
 }
@@ -568,7 +592,7 @@ static void app_close(struct app *app)
     if (app->query_pool != NULL) {
         query_pool_stop(app->query_pool); /* its scans hold views of the log */
     }
-    app_forward_close(&app->forward); /* what it reads are views of the log */
+    app_forward_stop(&app->forward); /* what it reads are views of the log */
     app_side_stop(&app->side);
     if (app->store != NULL) {
         store_stop(app->store);
@@ -576,12 +600,15 @@ static void app_close(struct app *app)
             app_drain_log(app);
             (void)poll(NULL, 0, 10);
         }
+        app_runs_stop(&app->runs); /* applies what the writer has finished; reads the log */
         store_close(app->store);
     }
     if (app->query_pool != NULL) {
         query_pool_close(app->query_pool); /* the store woke its threads until now */
     }
+    app_forward_close(&app->forward); /* likewise */
     app_side_close(&app->side);
+    app_runs_close(&app->runs);
     mem_free(app->keys_scratch);
     if (app->has_log_rings) {
         logline_stop();

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ORDER_WAIT_NS (5 * NS_S)
+#define ORDER_WAIT_NS (3 * NS_S)
 
 /* ---- names for people ---- */
 
@@ -75,6 +75,7 @@ static void copy_counts(struct upstream_sink *to, const struct sink_picture *fro
     to->retries = from->retries;
     to->refused = from->refused;
     to->bisections = from->bisections;
+    to->refrozen = from->refrozen;
     to->pauses = from->pauses;
     to->breaker_opened = from->breaker_opened;
     to->body_bytes = from->delivered_bytes;
@@ -101,10 +102,17 @@ static void on_sink(void *context, unsigned i, struct upstream_sink *sink)
     copy_counts(sink, &picture);
 }
 
+static void on_poller(void *context, unsigned i, struct upstream_poller *poller)
+{
+    const struct app_forward *forward = context;
+    app_poller_show(&forward->poller, i, poller);
+}
+
 static uint64_t on_heartbeat(void *context)
 {
     struct app_forward *forward = context;
-    /* relaxed: compared with seconds. */
+    /* The forwarder's alone: looking up the name of a dead database's host is no reason to refuse records.
+     * relaxed: compared with seconds. */
     return atomic_load_explicit(&forward->agent.heartbeat_ns, memory_order_relaxed);
 }
 
@@ -170,6 +178,10 @@ static int on_quarantine_list(void *context, struct slice sink, uint64_t after, 
     struct forward_db *db = NULL;
     struct listing listing = {.out = out, .limit = limit};
     char name[CONFIG_SINK_NAME_MAX + 1] = {0};
+    if (forward->forwarder == NULL) { /* pollers only */
+        buf_put_text(out, "{\"data\":[],\"next_cursor\":null}");
+        return 0;
+    }
     if (sink.bytes >= sizeof name) {
         return err_set(err, -ENOENT, "there is no such sink");
     }
@@ -196,6 +208,9 @@ static int on_quarantine_show(void *context, uint64_t id, struct buf *out, struc
 {
     const struct app_forward *forward = context;
     struct forward_db *db = NULL;
+    if (forward->forwarder == NULL) {
+        return 0;
+    }
     int r = forward_db_open_read_only(&db, forward->db_path, err);
     if (r < 0) {
         return r;
@@ -223,7 +238,7 @@ static int on_order(void *context, enum upstream_order order, struct slice sink,
                                                   [UPSTREAM_RESUME] = ORDER_RESUME};
     struct app_forward *forward = context;
     char name[CONFIG_SINK_NAME_MAX + 1] = {0};
-    if (sink.bytes >= sizeof name) {
+    if (forward->forwarder == NULL || sink.bytes >= sizeof name) {
         return err_set(err, -ENOENT, "there is no such sink");
     }
     if (sink.bytes != 0) {
@@ -235,8 +250,8 @@ static int on_order(void *context, enum upstream_order order, struct slice sink,
 
 /* ---- life ---- */
 
-int app_forward_open(struct app_forward *forward, const struct config *config, struct store *store,
-                     struct err *err)
+static int open_forwarder(struct app_forward *forward, const struct config *config,
+                          struct store *store, struct err *err)
 {
     struct forwarder_options options = {
         .data_dir = config->data_dir,
@@ -250,14 +265,23 @@ int app_forward_open(struct app_forward *forward, const struct config *config, s
     }
     (void)snprintf(forward->db_path, sizeof forward->db_path, "%s/%s", config->data_dir,
                    FORWARD_DB_FILE);
-    int r = forwarder_open(&forward->forwarder, &options, err);
+    return forwarder_open(&forward->forwarder, &options, err);
+}
+
+int app_forward_open(struct app_forward *forward, const struct config *config, struct store *store,
+                     unsigned poller_port, struct err *err)
+{
+    int r = open_forwarder(forward, config, store, err);
+    r = r < 0 ? r : app_poller_open(&forward->poller, config, store, poller_port, err);
     if (r < 0) {
         return r;
     }
     forward->upstream = (struct upstream){
         .context = forward,
         .sink_count = config->sink_count,
+        .poller_count = config->poller_count,
         .sink = on_sink,
+        .poller = on_poller,
         .heartbeat_ns = on_heartbeat,
         .quarantine_list = on_quarantine_list,
         .quarantine_show = on_quarantine_show,
@@ -268,10 +292,11 @@ int app_forward_open(struct app_forward *forward, const struct config *config, s
 
 const struct upstream *app_forward_upstream(const struct app_forward *forward)
 {
-    return forward->forwarder == NULL ? NULL : &forward->upstream;
+    bool is_any = forward->forwarder != NULL || forward->poller.set != NULL;
+    return is_any ? &forward->upstream : NULL;
 }
 
-int app_forward_start(struct app_forward *forward, struct err *err)
+static int start_forwarder(struct app_forward *forward, struct err *err)
 {
     const struct agent_options options = {.name = "forwarder",
                                           .role = ROLE_FORWARDER,
@@ -286,6 +311,12 @@ int app_forward_start(struct app_forward *forward, struct err *err)
     return r < 0 ? err_wrap(err, r, "start the forwarder") : 0;
 }
 
+int app_forward_start(struct app_forward *forward, struct err *err)
+{
+    int r = start_forwarder(forward, err);
+    return r < 0 ? r : app_poller_start(&forward->poller, err);
+}
+
 void app_forward_reload(struct app_forward *forward)
 {
     struct err err = {0};
@@ -296,8 +327,9 @@ void app_forward_reload(struct app_forward *forward)
     }
 }
 
-void app_forward_close(struct app_forward *forward)
+void app_forward_stop(struct app_forward *forward)
 {
+    app_poller_stop(&forward->poller);
     if (forward->is_running) {
         forwarder_stop(forward->forwarder);
         agent_join(&forward->agent);
@@ -305,4 +337,9 @@ void app_forward_close(struct app_forward *forward)
     }
     forwarder_close(forward->forwarder);
     forward->forwarder = NULL;
+}
+
+void app_forward_close(struct app_forward *forward)
+{
+    app_poller_close(&forward->poller);
 }

@@ -12,11 +12,24 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"serve", cli_serve},   {"doctor", cli_doctor},   {"config", cli_config},
-    {"query", cli_query},   {"tail", cli_tail},       {"top", cli_top},
-    {"backup", cli_backup}, {"restore", cli_restore}, {"export", cli_export},
-    {"dump", cli_dump},     {"verify", cli_verify},   {"version", cli_version},
-    {"bench", cli_bench},   {"help", cli_help},       {"lambda", cli_lambda},
+    {"serve", cli_serve},
+    {"doctor", cli_doctor},
+    {"config", cli_config},
+    {"query", cli_query},
+    {"tail", cli_tail},
+    {"top", cli_top},
+    {"backup", cli_backup},
+    {"restore", cli_restore},
+    {"export", cli_export},
+    {"dump", cli_dump},
+    {"verify", cli_verify},
+    {"version", cli_version},
+    {"bench", cli_bench},
+    {"help", cli_help},
+    {"lambda", cli_lambda},
+    {"replay", cli_replay},
+    {"quarantine", cli_quarantine},
+    {"runs", cli_runs},
 };
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
  */
 #include "api/answer.h"
 #include "api/ingest.h"
+#include "api/runs.h"
 #include "api/shard.h"
 
 #include <string.h>
@@ -154,7 +155,7 @@ static void acks_answer_refused(struct shard *shard, const struct pending *pendi
 }
 
 /* What the processed set said about a keyed request. Returns the records it added to the log. */
-static uint32_t acks_settle_keyed(struct shard *shard, const struct pending *pending, uint64_t lsn)
+static uint32_t acks_settle_keyed(struct shard *shard, struct pending *pending, uint64_t lsn)
 {
     const struct ack_outcome *outcome = pending->outcome;
     struct counters *counters = &shard->counters;
@@ -165,7 +166,9 @@ static uint32_t acks_settle_keyed(struct shard *shard, const struct pending *pen
         counters->durable += outcome->stored_count;
         counters->duplicate += outcome->duplicate_count;
         counters->requests_accepted += must_answer;
-        if ((pending->flags & PENDING_REPLICA) != 0) {
+        if ((pending->flags & PENDING_RUNS) != 0) {
+            runs_on_durable(shard, pending, lsn);
+        } else if ((pending->flags & PENDING_REPLICA) != 0) {
             acks_answer_replica(shard, pending, outcome, lsn);
         } else if (must_answer && outcome->stored_count == 0 && pending->form == FORM_OBJECT) {
             acks_answer_object(shard, pending, &outcome->id, outcome->first_lsn, true);
@@ -178,7 +181,9 @@ static uint32_t acks_settle_keyed(struct shard *shard, const struct pending *pen
         counters->duplicate += pending->record_count;
         counters->requests_duplicate++;
         counters->requests_accepted += must_answer;
-        if (must_answer) {
+        if ((pending->flags & PENDING_RUNS) != 0) {
+            runs_on_repeat(shard, pending);
+        } else if (must_answer) {
             acks_answer_repeat(shard, pending, outcome);
         }
         return 0;
@@ -199,14 +204,17 @@ static uint32_t acks_settle_keyed(struct shard *shard, const struct pending *pen
     return 0;
 }
 
-static uint32_t acks_settle(struct shard *shard, const struct pending *pending, uint64_t lsn)
+static uint32_t acks_settle(struct shard *shard, struct pending *pending, uint64_t lsn)
 {
     hist_add(&shard->ack_latency, shard->now_ns - pending->received_at_ns);
     if (UNLIKELY((pending->flags & PENDING_KEYED) != 0)) {
         return acks_settle_keyed(shard, pending, lsn);
     }
     shard->counters.durable += pending->record_count;
-    if (LIKELY((pending->flags & PENDING_ANSWERED) == 0)) {
+    if (UNLIKELY((pending->flags & PENDING_RUNS) != 0)) {
+        shard->counters.requests_accepted++;
+        runs_on_durable(shard, pending, lsn);
+    } else if (LIKELY((pending->flags & PENDING_ANSWERED) == 0)) {
         shard->counters.requests_accepted++;
         acks_answer_stored(shard, pending, lsn, pending->record_count, 0);
     }
@@ -220,6 +228,9 @@ static void acks_release(struct shard *shard, struct pending *pending)
     }
     if (UNLIKELY(pending->outcome != NULL)) {
         arena_give(shard->texts, pending->outcome);
+    }
+    if (UNLIKELY(pending->runs != NULL)) {
+        runs_on_release(shard, pending);
     }
     pending_pop(&shard->pending);
 }

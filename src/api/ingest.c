@@ -65,8 +65,8 @@ enum http_verdict ingest_answer(struct ingest *ingest, const struct http_answer 
     return HTTP_ANSWERED;
 }
 
-static enum http_verdict ingest_shed(struct ingest *ingest, enum shed_cause cause, unsigned status,
-                                     const char *text)
+enum http_verdict ingest_shed(struct ingest *ingest, enum shed_cause cause, unsigned status,
+                              const char *text)
 {
     struct shard *shard = ingest->shard;
     struct buf body;
@@ -167,6 +167,17 @@ static bool key_is_valid(struct slice key)
     return true;
 }
 
+const char *ingest_read_key(struct ingest *ingest)
+{
+    const struct http_head *head = ingest->request->head;
+    if (head->idempotency_key.offset == 0) {
+        return NULL;
+    }
+    ingest->key = http_span_slice(ingest->request->head_base, head->idempotency_key);
+    return key_is_valid(ingest->key) ? NULL
+                                     : "Idempotency-Key must be 1 to 255 visible ASCII characters";
+}
+
 /* Reads what the head asks for. NULL, or the text of a refusal with its status. */
 static const char *ingest_read_head(struct ingest *ingest, enum body_shape *shape, unsigned *status)
 {
@@ -194,14 +205,8 @@ static const char *ingest_read_head(struct ingest *ingest, enum body_shape *shap
             return "X-Sluice-Ack must be durable or memory";
         }
     }
-    if (head->idempotency_key.offset != 0) {
-        ingest->key = http_span_slice(base, head->idempotency_key);
-        if (!key_is_valid(ingest->key)) {
-            *status = 422;
-            return "Idempotency-Key must be 1 to 255 visible ASCII characters";
-        }
-    }
-    return NULL;
+    *status = 422;
+    return ingest_read_key(ingest);
 }
 
 /* ---- records
@@ -490,6 +495,7 @@ enum http_verdict ingest_commit(struct ingest *ingest)
     pending->flags = 0;
     pending->id = ingest->first_id;
     pending->outcome = NULL;
+    pending->runs = NULL;
     if (UNLIKELY((header->flags & (SUBMIT_KEYED | SUBMIT_ORIGIN)) != 0)) {
         bool is_replica = (header->flags & SUBMIT_ORIGIN) != 0;
         pending->flags = is_replica ? PENDING_KEYED | PENDING_REPLICA : PENDING_KEYED;
@@ -550,14 +556,18 @@ static enum http_verdict ingest_plain(struct ingest *ingest, enum body_shape sha
     return ingest_after_walk(ingest, result, &issues);
 }
 
-static enum http_verdict ingest_keyed(struct ingest *ingest, enum body_shape shape)
+void ingest_digest(struct ingest *ingest)
 {
-    struct issue_list issues;
     XXH128_canonical_t canonical;
     XXH128_canonicalFromHash(&canonical,
                              XXH3_128bits(ingest->request->body.data, ingest->request->body.bytes));
     memcpy(ingest->digest, canonical.digest, sizeof ingest->digest);
+}
 
+static enum http_verdict ingest_keyed(struct ingest *ingest, enum body_shape shape)
+{
+    struct issue_list issues;
+    ingest_digest(ingest);
     enum body_result result = ingest_walk(ingest, shape, NULL, &issues);
     if (result != BODY_END || ingest->header.record_count == 0) {
         return ingest_after_walk(ingest, result, &issues);

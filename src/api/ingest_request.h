@@ -1,6 +1,6 @@
 /*
- * ingest_request: one request on its way into the shard's ring, and the steps that ingest.c and
- * replicate.c share. Private to those two. Shard's thread.
+ * ingest_request: one request on its way into the shard's ring, and the steps that ingest.c, replicate.c and
+ * runs_write.c share. Private to those. Shard's thread.
  *
  *   admit -> open_claim -> for each element: encode into the claim, or list_error -> commit
  *
@@ -9,6 +9,7 @@
 #ifndef API_INGEST_REQUEST_H
 #define API_INGEST_REQUEST_H
 
+#include "api/counters.h"
 #include "core/buf.h"
 #include "model/body.h"
 #include "model/issue.h"
@@ -45,6 +46,10 @@ struct ingest {
     bool is_out_of_room;
 };
 
+/* Takes the Idempotency-Key, if there is one. NULL, or the text of a 422. */
+const char *ingest_read_key(struct ingest *ingest);
+/* digest becomes that of the body. */
+void ingest_digest(struct ingest *ingest);
 /* Refusals that need no look at the body. 0: go on; else the verdict. */
 int ingest_admit(struct ingest *ingest);
 /* Claims all free room; claim stays NULL when the request cannot fit now (ingest_no_room). */
@@ -64,5 +69,8 @@ enum http_verdict ingest_refuse(struct ingest *ingest, unsigned status, const ch
  * rejected. */
 enum http_verdict ingest_reject(struct ingest *ingest, const struct issue_list *invalid);
 enum http_verdict ingest_no_room(struct ingest *ingest);
+/* 429 or 503 with Retry-After; what header counts is shed. */
+enum http_verdict ingest_shed(struct ingest *ingest, enum shed_cause cause, unsigned status,
+                              const char *text);
 
 #endif

@@ -3,6 +3,7 @@
 #include "api/alerts.h"
 #include "api/ops.h"
 #include "api/query_pool.h"
+#include "api/runs.h"
 #include "api/shard.h"
 #include "api/upstream_metrics.h"
 
@@ -307,6 +308,7 @@ void metrics_write(struct buf *out, struct shard_set *set, uint64_t now_ns, int6
         write_alerts(out, set->alerts);
     }
     upstream_metrics_write(out, set->upstream, real_ns);
+    runs_metrics_write(out, set->runs, now_ns, LOAD(set->status->durable_lsn));
     write_queries(out, query_pool_counts(set->query_pool));
     write_servers(out, set);
     write_faults(out, set);

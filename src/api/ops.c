@@ -2,7 +2,9 @@
 
 #include "api/answer.h"
 #include "api/metrics.h"
+#include "api/openapi.h"
 #include "api/query_pool.h"
+#include "api/runs.h"
 #include "api/shard.h"
 #include "api/upstream_view.h"
 #include "core/clock.h"
@@ -56,7 +58,7 @@ static const char *health_of_agents(struct shard_set *set, uint64_t now_ns)
     if (is_stale(query_pool_heartbeat_ns(set->query_pool), now_ns, threshold)) {
         return "a query thread does not answer";
     }
-    return NULL;
+    return runs_trouble(set->runs, now_ns);
 }
 
 const char *health_reason(struct shard_set *set, uint64_t now_ns)
@@ -226,6 +228,29 @@ static void sinks_answer(struct shard *shard, const struct http_request *request
     (void)server_answer(shard->server, request->conn, &answer);
 }
 
+/* No header lets the page fetch or run anything, should a text of ours ever hold what it should not. */
+static void docs_answer(struct shard *shard, const struct http_request *request, bool is_page)
+{
+    struct buf body;
+    _Static_assert(OPENAPI_BYTES_MAX <= SHARD_SCRATCH_BYTES, "it is made in the scratch");
+    buf_init(&body, shard->scratch, OPENAPI_BYTES_MAX);
+    if (is_page) {
+        openapi_page_write(&body);
+    } else {
+        openapi_write(&body);
+    }
+    ASSERT(!body.is_truncated); /* constants: test_openapi.c */
+    struct http_answer answer = {
+        .status = 200,
+        .content_type = is_page ? "text/html; charset=utf-8" : ANSWER_JSON,
+        .extra = is_page ? SLICE_LITERAL("Content-Security-Policy: default-src 'none'; style-src "
+                                         "'unsafe-inline'\r\n")
+                         : (struct slice){0},
+        .body = {body.data, body.bytes},
+    };
+    (void)server_answer(shard->server, request->conn, &answer);
+}
+
 enum http_verdict ops_on_request(struct shard *shard, const struct route *route,
                                  const struct http_request *request)
 {
@@ -236,6 +261,8 @@ enum http_verdict ops_on_request(struct shard *shard, const struct route *route,
         ledger_answer(shard, request);
     } else if (route->id == ROUTE_SINKS) {
         sinks_answer(shard, request);
+    } else if (route->id == ROUTE_OPENAPI || route->id == ROUTE_DOCS) {
+        docs_answer(shard, request, route->id == ROUTE_DOCS);
     } else {
         metrics_answer(shard, request);
     }

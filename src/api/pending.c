@@ -37,6 +37,12 @@ struct pending *pending_push(struct pending_queue *queue, uint32_t record_count)
     return pending;
 }
 
+struct pending *pending_newest(struct pending_queue *queue)
+{
+    ASSERT(!pending_is_empty(queue));
+    return pending_at(queue, queue->tail - 1);
+}
+
 struct pending *pending_oldest(struct pending_queue *queue)
 {
     ASSERT(!pending_is_empty(queue));

@@ -16,6 +16,7 @@ enum pending_flags {
     PENDING_ANSWERED = 1u << 1,  /* acknowledged from memory: only the ledger waits */
     PENDING_FORMATTED = 1u << 2, /* not the hot form: HTTP/1.0, Connection: close, an Origin */
     PENDING_REPLICA = 1u << 3,   /* answered as POST /v1/replicate does; with PENDING_KEYED */
+    PENDING_RUNS = 1u << 4,      /* commands of agent runs: answered when they are applied */
 };
 
 struct pending {
@@ -31,6 +32,7 @@ struct pending {
     struct ulid id;              /* FORM_OBJECT */
     uint8_t *errors;             /* arena: text of the answer's "errors"; NULL: [] */
     struct ack_outcome *outcome; /* arena: copy, once it came */
+    struct runs_note *runs;      /* PENDING_RUNS: what the answer will say (runs_side.h) */
 };
 
 struct pending_queue {
@@ -62,6 +64,8 @@ static inline uint64_t pending_count(const struct pending_queue *queue)
 
 /* The new last entry, uninitialised; the queue must not be full. */
 struct pending *pending_push(struct pending_queue *queue, uint32_t record_count);
+/* The newest, which pending_push gave last; the queue must not be empty. */
+struct pending *pending_newest(struct pending_queue *queue);
 /* The oldest; the queue must not be empty. */
 struct pending *pending_oldest(struct pending_queue *queue);
 void pending_pop(struct pending_queue *queue);

@@ -81,6 +81,7 @@ struct query_source {
 /* A call: an answer that one function makes, which may block (a database): no scan, no second step. While it runs, its worker's
  * other jobs wait, so it must come back within seconds. */
 #define QUERY_CALL_NAME_MAX 64u
+#define QUERY_CALL_TEXT_MAX 8192u /* no target is longer */
 struct query_call {
     /* In the worker's thread: puts the body into out and returns the status; 503 gets a Retry-After. */
     unsigned (*answer)(const struct query_call *call, struct query_text *out);
@@ -92,6 +93,8 @@ struct query_call {
     uint64_t after;
     uint32_t name_bytes;
     uint8_t name[QUERY_CALL_NAME_MAX];
+    uint32_t text_bytes;
+    uint8_t text[QUERY_CALL_TEXT_MAX];
 };
 
 /* The worker's part of a job. */

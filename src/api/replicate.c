@@ -18,6 +18,7 @@ struct replicate {
     bool has_range;
     uint64_t range_first;
     uint64_t range_last;
+    uint32_t kinds; /* bit (1 << kind): what the request may hold and its ranges speak for */
 
     uint32_t line_count;    /* not blank, so far */
     uint64_t lsn;           /* of the line before; 0: none */
@@ -25,6 +26,8 @@ struct replicate {
     uint8_t *run_meta;      /* in the claim: META_ORIGIN of the run's first record; NULL: no run */
     struct origin run;
     uint32_t run_count;
+    struct first_origin passed; /* of the last record that had one; lsn 0: none */
+    uint32_t passed_count;      /* of those that do not follow the one before */
     struct issue_list issues;
 };
 
@@ -33,6 +36,20 @@ enum line_result {
     LINE_INVALID,   /* so is the request: issues says why */
     LINE_NO_ROOM,
 };
+
+/* 0: this version knows no such kind. */
+static enum record_kind kind_of(struct slice name)
+{
+    enum record_kind kind = RECORD_KIND_MAX;
+    for (; kind != 0; kind--) {
+        const char *known = record_kind_name(kind);
+        if (known != NULL &&
+            slice_equal(name, (struct slice){(const uint8_t *)known, strlen(known)})) {
+            break;
+        }
+    }
+    return kind;
+}
 
 /* ---- head ---- */
 
@@ -49,12 +66,27 @@ static bool read_range(struct replicate *replicate, struct slice text)
            replicate->range_first <= replicate->range_last;
 }
 
+/* Names that we do not know are passed over: records of such kinds are rejected anyway. */
+static uint32_t read_kinds(struct slice text)
+{
+    uint32_t kinds = 0;
+    for (size_t at = 0; at < text.bytes;) { /* on by a name and its comma */
+        const uint8_t *comma = memchr(text.data + at, ',', text.bytes - at);
+        size_t end = comma == NULL ? text.bytes : (size_t)(comma - text.data);
+        enum record_kind kind = kind_of((struct slice){text.data + at, end - at});
+        kinds |= kind == 0 ? 0 : 1u << kind;
+        at = end + 1;
+    }
+    return kinds;
+}
+
 /* NULL, or why the request is refused. */
 static const char *read_head(struct replicate *replicate)
 {
     const struct http_request *request = replicate->ingest.request;
     struct slice node = http_head_field(request->head, request->head_base, "Sluice-Node");
     struct slice range = http_head_field(request->head, request->head_base, "Sluice-Range");
+    struct slice kinds = http_head_field(request->head, request->head_base, "Sluice-Kinds");
     if (node.data == NULL || ulid_parse(&replicate->node, node) < 0) {
         return "Sluice-Node must be the ULID of the node that sends";
     }
@@ -67,6 +99,7 @@ static const char *read_head(struct replicate *replicate)
         return "Sluice-Range must be FIRST-LAST, two LSNs of at least 1, the first not the larger";
     }
     replicate->settled_after = replicate->has_range ? replicate->range_first - 1 : 0;
+    replicate->kinds = kinds.data == NULL ? ORIGIN_ALL_KINDS : read_kinds(kinds);
     return NULL;
 }
 
@@ -115,22 +148,35 @@ static enum line_result reject(struct replicate *replicate, uint64_t lsn)
     return LINE_TAKEN;
 }
 
-/* 0: there is no such kind, or it has no schema yet. */
-static enum record_kind kind_of(struct slice name)
+static bool has_schema(enum record_kind kind)
 {
-    static const enum record_kind kinds[] = {RECORD_LOG, RECORD_METRIC, RECORD_EVENT};
-    for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
-        const char *known = record_kind_name(kinds[i]);
-        if (slice_equal(name, (struct slice){(const uint8_t *)known, strlen(known)})) {
-            return kinds[i];
-        }
-    }
-    return (enum record_kind)0;
+    return kind == RECORD_LOG || kind == RECORD_METRIC || kind == RECORD_EVENT;
 }
 
 static enum body_schema schema_of(enum record_kind kind)
 {
     return kind == RECORD_LOG ? SCHEMA_LOG : kind == RECORD_METRIC ? SCHEMA_METRIC : SCHEMA_EVENT;
+}
+
+static bool judge_issue(struct replicate *replicate, struct issue issue)
+{
+    replicate->issues.count = 1;
+    replicate->issues.items[0] = issue;
+    return false;
+}
+
+/* What no schema says anything of: an object, whose JSON the envelope has judged. */
+static bool judge_object(struct replicate *replicate, const struct envelope *envelope,
+                         struct body_record *record)
+{
+    *record = (struct body_record){.index = replicate->line_count,
+                                   .severity = envelope->severity,
+                                   .event_time_ns = envelope->received_at_ns,
+                                   .payload = envelope->record};
+    return envelope->record.data[0] == '{' ||
+           judge_issue(replicate, (struct issue){.type = ISSUE_DICT_TYPE,
+                                                 .field = "record",
+                                                 .input = envelope->record});
 }
 
 /* Judges the record by its kind. False: issues says why not. */
@@ -139,14 +185,21 @@ static bool judge(struct replicate *replicate, const struct envelope *envelope,
 {
     replicate->issues.count = 0;
     if (kind == 0) {
-        replicate->issues.count = 1;
-        replicate->issues.items[0] = (struct issue){
-            .type = ISSUE_ENUM,
-            .field = "kind",
-            .text = "Input should be 'log', 'metric' or 'event': other kinds are not replicated "
-                    "by this version",
-            .input = {envelope->kind.data - 1, envelope->kind.bytes + 2}};
-        return false;
+        return judge_issue(
+            replicate,
+            (struct issue){.type = ISSUE_ENUM,
+                           .field = "kind",
+                           .text = "Input should be 'log', 'metric', 'event', 'run' or 'gpu': this "
+                                   "version knows no other kinds",
+                           .input = {envelope->kind.data - 1, envelope->kind.bytes + 2}});
+    }
+    if (envelope->has_origin && envelope->origin.via_count > ENVELOPE_VIA_MAX) {
+        return judge_issue(replicate, (struct issue){.type = ISSUE_VALUE_ERROR,
+                                                     .field = "origin",
+                                                     .text = "it has passed more than 16 nodes"});
+    }
+    if (!has_schema(kind)) {
+        return judge_object(replicate, envelope, record);
     }
     struct body *body = replicate->ingest.shard->body;
     body_open(body, schema_of(kind), SHAPE_NDJSON, envelope->record.data, envelope->record.bytes,
@@ -165,21 +218,50 @@ static void count(struct ingest *ingest, const struct record *record)
     header->record_count++;
 }
 
+/* META_ORIGIN, and META_FIRST where the sender has it from others. Returns the bytes. */
+static size_t put_meta(uint8_t *to, const struct envelope *envelope, const struct origin *origin)
+{
+    size_t bytes = meta_origin_encode(to, origin);
+    if (envelope->has_origin) {
+        const struct envelope_origin *from = &envelope->origin;
+        struct first_origin first = {
+            .node = from->node, .lsn = from->lsn, .via_count = from->via_count};
+        memcpy(first.via, from->via, from->via_count * sizeof *first.via);
+        bytes += meta_first_encode(to + bytes, &first);
+    }
+    return bytes;
+}
+
+/* What the writer will have to remember of it. */
+static void count_passed(struct replicate *replicate, const struct envelope *envelope)
+{
+    if (envelope->has_origin) {
+        const struct envelope_origin *from = &envelope->origin;
+        struct first_origin *before = &replicate->passed;
+        bool follows = before->lsn != 0 && from->lsn == before->lsn + 1 &&
+                       memcmp(&from->node, &before->node, sizeof from->node) == 0;
+        replicate->passed_count += follows ? 0 : 1;
+        before->node = from->node;
+        before->lsn = from->lsn;
+    }
+}
+
 /* Encodes the record into the claim; the first of a run will tell its range. */
 static enum line_result add(struct replicate *replicate, const struct envelope *envelope,
                             enum record_kind kind, const struct body_record *from)
 {
     struct ingest *ingest = &replicate->ingest;
-    uint8_t meta[META_ORIGIN_BYTES];
+    uint8_t meta[META_ORIGIN_BYTES + META_FIRST_BYTES_MAX];
     struct origin origin = {.node = replicate->node, .lsn = envelope->lsn};
-    (void)meta_origin_encode(meta, &origin);
+    size_t meta_bytes = put_meta(meta, envelope, &origin);
     struct record record = {.kind = kind,
                             .severity = from->severity,
-                            .event_time_ns = from->event_time_ns,
+                            .event_time_ns = envelope->has_event_time ? envelope->event_time_ns
+                                                                      : from->event_time_ns,
                             .id = envelope->id,
-                            .meta = {meta, sizeof meta},
+                            .meta = {meta, meta_bytes},
                             .payload = from->payload};
-    if (record_padded_bytes(sizeof meta, record.payload.bytes) > ingest->room - ingest->used) {
+    if (record_padded_bytes(meta_bytes, record.payload.bytes) > ingest->room - ingest->used) {
         ingest->is_out_of_room = true;
         return LINE_NO_ROOM;
     }
@@ -187,10 +269,12 @@ static enum line_result add(struct replicate *replicate, const struct envelope *
         replicate->run_meta = ingest->claim + ingest->used + RECORD_HEADER_BYTES;
         replicate->run = origin;
         replicate->run.range_first = replicate->settled_after + 1;
+        replicate->run.range_kinds = replicate->kinds;
         replicate->run_count++;
     }
     ingest->used += record_encode(ingest->claim + ingest->used, &record);
     count(ingest, &record);
+    count_passed(replicate, envelope);
     return LINE_TAKEN;
 }
 
@@ -208,10 +292,13 @@ static enum line_result take_line(struct replicate *replicate, struct slice line
         (envelope.lsn < replicate->range_first || envelope.lsn > replicate->range_last)) {
         return invalid(replicate, "lsn lies outside Sluice-Range");
     }
+    enum record_kind kind = kind_of(envelope.kind);
+    if (kind != 0 && (replicate->kinds & 1u << kind) == 0) {
+        return invalid(replicate, "kind is none of Sluice-Kinds");
+    }
     end_run_at_gap(replicate, envelope.lsn);
     replicate->lsn = envelope.lsn;
     struct body_record record;
-    enum record_kind kind = kind_of(envelope.kind);
     return judge(replicate, &envelope, kind, &record) ? add(replicate, &envelope, kind, &record)
                                                       : reject(replicate, envelope.lsn);
 }
@@ -281,7 +368,7 @@ static enum http_verdict settle(struct replicate *replicate, enum line_result re
     if (result == LINE_NO_ROOM) {
         return ingest_no_room(ingest);
     }
-    if (replicate->run_count > SUBMIT_ORIGIN_RUNS_MAX) {
+    if (u64_max(replicate->run_count, replicate->passed_count) > SUBMIT_ORIGIN_RUNS_MAX) {
         return ingest_refuse(ingest, 413,
                              "Too many LSNs of this request were rejected or left out between "
                              "others; send fewer per request");

@@ -41,6 +41,26 @@ static const struct route routes[] = {
      "Deliver it again"},
     {ROUTE_QUARANTINE_DROP, "/v1/quarantine/{}/drop", BIT(HTTP_POST), "POST, OPTIONS",
      "Give it up"},
+    {ROUTE_RUNS, "/api/v1/runs", READ | BIT(HTTP_POST), "GET, HEAD, POST, OPTIONS",
+     "Store an agent run; list runs"},
+    {ROUTE_RUNS_BATCH, "/api/v1/runs/batch", BIT(HTTP_POST), "POST, OPTIONS",
+     "Store many agent runs at once"},
+    {ROUTE_RUN, "/api/v1/runs/{}", READ | BIT(HTTP_PATCH), "GET, HEAD, PATCH, OPTIONS",
+     "One agent run; change it"},
+    {ROUTE_RUN_COMMIT, "/api/v1/runs/{}/associate-commit", BIT(HTTP_POST), "POST, OPTIONS",
+     "Say which commit an agent run made"},
+    {ROUTE_RUN_EVENTS, "/api/v1/runs/{}/events", BIT(HTTP_POST), "POST, OPTIONS",
+     "Store an event of an agent run"},
+    {ROUTE_RUN_COMMIT_URL, "/api/v1/runs/{}/commit-url", READ, "GET, HEAD, OPTIONS",
+     "Where the commit of an agent run can be seen"},
+    {ROUTE_RUN_REPO_URL, "/api/v1/runs/{}/repo-url", READ, "GET, HEAD, OPTIONS",
+     "Where the repository of an agent run can be seen"},
+    {ROUTE_RUNS_METADATA, "/api/v1/metadata", READ, "GET, HEAD, OPTIONS",
+     "Names of agents and types of jobs"},
+    {ROUTE_RUNS_HEALTH, "/health", READ, "GET, HEAD, OPTIONS",
+     "Can agent runs be stored and read?"},
+    {ROUTE_OPENAPI, "/openapi.json", READ, "GET, HEAD, OPTIONS", "This description, for programs"},
+    {ROUTE_DOCS, "/docs", READ, "GET, HEAD, OPTIONS", "This description, for people"},
 };
 
 /* Bytes before and behind the "{}" of a pattern. False: it is a literal. */
@@ -99,7 +119,9 @@ static bool route_has_records(const struct route *route)
 
 bool route_is_ingest(const struct route *route, enum http_method method)
 {
-    return method == HTTP_POST && (route_has_records(route) || route->id == ROUTE_REPLICATE);
+    bool is_writing = method == HTTP_POST || method == HTTP_PATCH;
+    return is_writing &&
+           (route_has_records(route) || route->id == ROUTE_REPLICATE || route_is_runs(route));
 }
 
 bool route_is_query(const struct route *route, enum http_method method)
@@ -129,9 +151,15 @@ bool route_is_quarantine(const struct route *route)
     }
 }
 
+bool route_is_runs(const struct route *route)
+{
+    return route->id >= ROUTE_RUNS && route->id <= ROUTE_RUNS_HEALTH;
+}
+
 bool route_is_open(const struct route *route)
 {
-    return route->id == ROUTE_HEALTHCHECK || route->id == ROUTE_PROMETHEUS;
+    return route->id == ROUTE_HEALTHCHECK || route->id == ROUTE_PROMETHEUS ||
+           route->id == ROUTE_RUNS_HEALTH || route->id == ROUTE_OPENAPI || route->id == ROUTE_DOCS;
 }
 
 const struct route *route_table(size_t *count)

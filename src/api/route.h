@@ -1,6 +1,6 @@
 /*
- * route: what a request means. One table serves requests, says 404 and 405, and (later) generates
- * the API description. Pure.
+ * route: what a request means. One table serves requests, says 404 and 405, and generates
+ * the API description (openapi.h). Pure.
  *
  * A path may hold one "{}": it stands for one segment that is not empty ("/v1/sinks/{}/requeue"). Paths are
  * compared as they came, still percent-encoded; only the segment is decoded, by whoever wants it
@@ -31,6 +31,17 @@ enum route_id {
     ROUTE_QUARANTINE_ITEM,
     ROUTE_QUARANTINE_REQUEUE,
     ROUTE_QUARANTINE_DROP,
+    ROUTE_RUNS,
+    ROUTE_RUNS_BATCH,
+    ROUTE_RUN,
+    ROUTE_RUN_COMMIT,
+    ROUTE_RUN_EVENTS,
+    ROUTE_RUN_COMMIT_URL,
+    ROUTE_RUN_REPO_URL,
+    ROUTE_RUNS_METADATA,
+    ROUTE_RUNS_HEALTH,
+    ROUTE_OPENAPI,
+    ROUTE_DOCS,
 };
 
 struct route {
@@ -56,8 +67,10 @@ bool route_is_query(const struct route *route, enum http_method method);
 bool route_is_order(const struct route *route, enum http_method method);
 /* Is it answered by quarantine.h? */
 bool route_is_quarantine(const struct route *route);
+/* Is it of agent runs (runs.h)? */
+bool route_is_runs(const struct route *route);
 /* Asked by those who watch the process, who have neither token nor patience: /healthcheck,
- * /metrics. */
+ * /health, /metrics; and the description of the API, which a browser asks for. */
 bool route_is_open(const struct route *route);
 /* The table, for documentation and tests. */
 const struct route *route_table(size_t *count);

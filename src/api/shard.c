@@ -6,6 +6,7 @@
 #include "api/quarantine.h"
 #include "api/query_pool.h"
 #include "api/route.h"
+#include "api/runs.h"
 #include "core/clock.h"
 #include "core/logline.h"
 #include "core/mem.h"
@@ -58,6 +59,7 @@ void shard_free(struct shard *shard)
     pending_close(&shard->pending);
     mem_free(shard->body);
     mem_unmap(shard->scratch, SHARD_SCRATCH_BYTES);
+    runs_side_free(shard);
     if (shard->texts != NULL) {
         arena_close(shard->texts);
     }
@@ -122,6 +124,9 @@ static enum http_verdict shard_on_request(void *context, const struct http_reque
         route_find(http_span_slice(request->head_base, request->head->path));
     ASSERT(route != NULL); /* shard_on_head let it through */
     shard->counters_changed = true;
+    if (route_is_runs(route) || (route->id == ROUTE_PROMETHEUS && runs_wants_json(request))) {
+        return runs_on_request(shard, route, request);
+    }
     if (route_is_ingest(route, request->head->method)) {
         return ingest_on_request(shard, route, request);
     }
@@ -156,6 +161,7 @@ int shard_on_start(void *context, struct err *err)
     };
     ulid_source_init(&shard->ulids);
     int result = arena_init(&shard->texts, SHARD_TEXTS_BYTES, err);
+    result = result < 0 ? result : runs_side_open(shard, err);
     if (result < 0) {
         return result;
     }
@@ -209,7 +215,8 @@ static uint64_t shard_prepare_wait(struct shard *shard)
     }
     park_prepare(&shard->park, PARK_ANY);
     bool must_stop = shard_is_asked_to_stop(shard) && !shard->is_draining;
-    if (!spsc_is_empty(&shard->port->acks) || query_has_replies(shard) || must_stop) {
+    bool is_told = query_has_replies(shard) || runs_has_results(shard);
+    if (!spsc_is_empty(&shard->port->acks) || is_told || must_stop) {
         park_cancel(&shard->park);
         return 0;
     }
@@ -231,6 +238,7 @@ int shard_duty(void *context)
     shard_take_config(shard);
     shard_publish(shard);
     acks_drain(shard);
+    runs_drain(shard);
     durable_answer_due(shard);
     (void)query_drain(shard);
     server_tick(shard->server, shard->now_ns);

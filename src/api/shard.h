@@ -29,6 +29,8 @@
 
 struct query_pool;
 struct query_side;
+struct runs_link;
+struct runs_side;
 struct shard;
 struct alerts;
 struct upstream;
@@ -41,6 +43,7 @@ struct shard_set {
     struct store *store;
     const struct store_status *status;
     const struct alerts *alerts; /* its gauges; NULL: none */
+    struct runs_link *runs;      /* agent runs; NULL: their database is not open */
     const struct upstream *upstream; /* NULL: neither sinks nor pollers are configured */
     struct shard *shards;
     struct agent *agents; /* heartbeats, for health */
@@ -72,6 +75,7 @@ struct shard {
     struct throttle throttle;
     struct durable_waiters waiters;
     struct query_side *query; /* its jobs with the query pool */
+    struct runs_side *runs;   /* its requests that wait for the runs agent */
     struct ulid_source ulids;
     struct body *body;  /* parser state */
     uint8_t *scratch;   /* SHARD_SCRATCH_BYTES: answers under construction */

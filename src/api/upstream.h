@@ -23,7 +23,7 @@ struct upstream_sink {
     uint64_t delivered_lsn; /* everything up to here is done with */
     bool balances;
     uint64_t pending_bytes, frozen_batches, in_flight, window;
-    uint64_t requests, retries, refused, bisections, pauses, breaker_opened;
+    uint64_t requests, retries, refused, bisections, refrozen, pauses, breaker_opened;
     uint64_t body_bytes, sent_bytes;
     int64_t oldest_pending_at_ns, last_success_at_ns; /* real time, 0: none */
     int64_t lag_last_ns, lag_p50_ns, lag_p99_ns;

@@ -40,6 +40,7 @@ static const struct row sink_rows[] = {
     ROW("retries_total", "counter", retries, "Of them repeated."),
     ROW("refused_total", "counter", refused, "Answered with a refusal for good."),
     ROW("bisections_total", "counter", bisections, "Refused batches cut in two."),
+    ROW("refrozen_total", "counter", refrozen, "Batches frozen anew, under another key."),
     ROW("pauses_total", "counter", pauses, "Times the sink began to wait for an operator."),
     ROW("breaker_opened_total", "counter", breaker_opened, "Times the breaker opened."),
     ROW("body_bytes_total", "counter", body_bytes, "Request bodies before compression."),

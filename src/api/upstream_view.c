@@ -180,6 +180,7 @@ static void put_work(struct buf *out, const struct upstream_sink *sink)
     put_number(out, "retries", sink->retries);
     put_number(out, "refused", sink->refused);
     put_number(out, "bisections", sink->bisections);
+    put_number(out, "refrozen", sink->refrozen);
     put_number(out, "pauses", sink->pauses);
     put_number(out, "breaker_opened", sink->breaker_opened);
     put_number(out, "body_bytes", sink->body_bytes);

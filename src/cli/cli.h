@@ -32,6 +32,9 @@ int cli_top(int argc, char **argv);
 int cli_backup(int argc, char **argv);
 int cli_restore(int argc, char **argv);
 int cli_lambda(int argc, char **argv);
+int cli_replay(int argc, char **argv);
+int cli_quarantine(int argc, char **argv);
+int cli_runs(int argc, char **argv);
 
 #define CLI_SETS_MAX 64
 #define CLI_REST_MAX 64

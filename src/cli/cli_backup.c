@@ -5,6 +5,7 @@
 
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/progress.h"
 #include "store/backup.h"
@@ -14,15 +15,20 @@ struct copy_command {
     const char *option; /* the backup's place: "to" or "from" */
     const char *backup;
     const char *data_dir;
+    const char *runs_db; /* NULL: in the data directory */
 };
 
 /* False: the exit code, and everything is said. */
 static bool parse(struct copy_command *command, int argc, char **argv, int *exit_code)
 {
-    const struct option table[] = {{"data-dir", required_argument, NULL, 'd'},
-                                   {command->option, required_argument, NULL, 'b'},
-                                   {"help", no_argument, NULL, 'h'},
-                                   {NULL, 0, NULL, 0}};
+    bool is_backup = strcmp(command->name, "backup") == 0;
+    const struct option table[] = {
+        {"data-dir", required_argument, NULL, 'd'},
+        {command->option, required_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},
+        /* of backup only: a backup says by itself where its files belong */
+        {is_backup ? "runs-db" : NULL, required_argument, NULL, 'r'},
+        {NULL, 0, NULL, 0}};
     optind = 1;
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", table, NULL)) != -1;) {
@@ -36,7 +42,7 @@ static bool parse(struct copy_command *command, int argc, char **argv, int *exit
                                    argv[optind - 1]);
             return false;
         }
-        *(c == 'd' ? &command->data_dir : &command->backup) = optarg;
+        *(c == 'd' ? &command->data_dir : c == 'r' ? &command->runs_db : &command->backup) = optarg;
     }
     if (optind < argc || command->backup == NULL) {
         *exit_code =
@@ -85,7 +91,8 @@ int cli_backup(int argc, char **argv)
     progress_open(&progress, "backup");
     struct backup_progress show = {
         .on_bytes = progress_bytes, .on_problem = on_problem, .context = &progress};
-    int r = backup_make(command.data_dir, command.backup, &show, &report, &err);
+    const struct backup_source source = {.data_dir = command.data_dir, .runs_db = command.runs_db};
+    int r = backup_make(&source, command.backup, &show, &report, &err);
     progress_close(&progress);
     return finish(&command, r, &report, &err);
 }

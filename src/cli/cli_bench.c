@@ -349,6 +349,14 @@ static int bench_prepare(struct bench *bench, struct err *err)
     return bench->numbers.acked == NULL ? err_set(err, -ENOMEM, "no memory for the numbers") : 0;
 }
 
+static void bench_release(struct bench *bench)
+{
+    mem_free(bench->result.latency);
+    if (bench->numbers.acked != NULL) {
+        mem_unmap(bench->numbers.acked, NUMBERS_MAX / 8);
+    }
+}
+
 int cli_bench(int argc, char **argv)
 {
     struct bench bench = {0};
@@ -374,6 +382,7 @@ int cli_bench(int argc, char **argv)
         exit_code = bench.must_verify ? bench_verify(&bench, &err) : bench.result.failed != 0;
     }
     bench_server_kill(&bench.server);
+    bench_release(&bench);
     if (bench.is_own_dir && exit_code == 0) {
         bench_remove_dir(bench.data_dir);
     } else if (bench.is_own_dir) {

@@ -52,12 +52,15 @@ static int judge(const struct http_get *get, CURLcode code, const char *url, str
     }
     (void)curl_easy_getinfo(get->curl, CURLINFO_RESPONSE_CODE, &status);
     if (status == 401 || status == 403) {
-        return err_set(err, -EACCES, "%s: status %ld: give a token with --token", url, status);
+        return err_set(err, -EACCES,
+                       "%s: status %ld: give a token that may do it (--token, --token-file)", url,
+                       status);
     }
     return status == 200 ? 0 : err_set(err, -EPROTO, "%s: status %ld", url, status);
 }
 
-int http_get(struct http_get *get, const char *url, const char *token, struct err *err)
+static int perform(struct http_get *get, const char *url, const char *token, bool is_post,
+                   struct err *err)
 {
     CURL *curl = get->curl;
     char field[1024];
@@ -70,6 +73,9 @@ int http_get(struct http_get *get, const char *url, const char *token, struct er
     (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, get);
+    if (is_post) {
+        (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "");
+    }
     if (token != NULL) {
         (void)snprintf(field, sizeof field, "Authorization: Bearer %s", token);
         fields = curl_slist_append(NULL, field);
@@ -78,4 +84,14 @@ int http_get(struct http_get *get, const char *url, const char *token, struct er
     CURLcode code = curl_easy_perform(curl);
     curl_slist_free_all(fields);
     return judge(get, code, url, err);
+}
+
+int http_get(struct http_get *get, const char *url, const char *token, struct err *err)
+{
+    return perform(get, url, token, false, err);
+}
+
+int http_post(struct http_get *get, const char *url, const char *token, struct err *err)
+{
+    return perform(get, url, token, true, err);
 }

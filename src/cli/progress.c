@@ -35,8 +35,9 @@ void progress_bytes(void *context, uint64_t done, uint64_t all)
     memset(bar, '.', BAR_CELLS);
     memset(bar, '#', (size_t)cells);
     bar[BAR_CELLS] = 0;
-    fprintf(stderr, "\r%s [%s] %3.0f %%  %.0f MB/s  %.0f s left \033[K", progress->label, bar,
-            100 * part, rate / 1e6, left);
+    bool is_slow = rate < 1e7;
+    fprintf(stderr, "\r%s [%s] %3.0f %%  %.0f %s/s  %.0f s left \033[K", progress->label, bar,
+            100 * part, is_slow ? rate / 1e3 : rate / 1e6, is_slow ? "kB" : "MB", left);
     (void)fflush(stderr);
 }
 

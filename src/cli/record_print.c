@@ -57,12 +57,17 @@ static void put_received(const struct printer *printer, int64_t built_at_ns)
     put_slice(printer, (struct slice){(const uint8_t *)text, bytes});
 }
 
-/* Which record of which node it was, where another Sluice sent it. */
+/* Which record of which node it was in the beginning, where another Sluice sent it. */
 static void put_origin(const struct printer *printer, const struct record *record)
 {
     struct origin origin;
+    struct first_origin first;
     if (record->meta.bytes == 0 || meta_find_origin(&origin, record->meta) != 1) {
         return;
+    }
+    if (meta_find_first(&first, record->meta) == 1) {
+        origin.node = first.node;
+        origin.lsn = first.lsn;
     }
     char node[ULID_TEXT_BYTES];
     ulid_format(node, &origin.node);

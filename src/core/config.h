@@ -95,6 +95,8 @@ struct config {
     uint64_t rate_limit_rpm;              /* 60 */
     char cors_origins[CONFIG_TEXT_BYTES]; /* * */
     char runs_db[CONFIG_TEXT_BYTES];
+    char runs_lock_file[CONFIG_TEXT_BYTES];  /* empty: telemetry_api.lock beside runs.db */
+    char runs_ndjson_dir[CONFIG_TEXT_BYTES]; /* empty: no mirror */
     /* health.* */
     uint64_t health_stall_ns; /* health.stall_threshold 5s: oldest undurable record, silent agent */
     /* log.* */

@@ -21,6 +21,8 @@ static const struct {
 } environment_names[] = {
     {"TELEMETRY_BASE_DIR", "store.data_dir", ""},
     {"TELEMETRY_DB_PATH", "runs.db", ""},
+    {"TELEMETRY_LOCK_FILE", "runs.lock_file", ""},
+    {"TELEMETRY_NDJSON_DIR", "runs.ndjson_dir", ""},
     {"TELEMETRY_API_AUTH_ENABLED", "auth.enabled", ""},
     {"TELEMETRY_RATE_LIMIT_ENABLED", "rate_limit.enabled", ""},
     {"TELEMETRY_RATE_LIMIT_RPM", "rate_limit.rpm", ""},

@@ -387,9 +387,9 @@ static const struct config_key poller_keys[] = {
     {.name = "settle",
      .type = CONFIG_TIME,
      .offset = POLLER_AT(settle_ns),
-     .initial = "0",
+     .initial = "5s",
      .max = 24 * HOUR_NS,
-     .help = "younger rows wait: for tables whose rows do not arrive in the order of their time"},
+     .help = "younger rows wait: what is committed later than that after its time is not seen"},
 };
 
 _Static_assert(ARRAY_COUNT(sink_keys) <= CONFIG_ITEM_KEYS_MAX,

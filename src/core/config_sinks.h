@@ -131,8 +131,8 @@ struct config_poller {
     uint64_t rows_max;                   /* 1000: of one query */
     uint64_t statement_timeout_ns;       /* 5s */
     uint64_t
-        settle_ns; /* 0: rows younger than this are left for later: for tables whose rows do not
-                                      arrive in the order of their time */
+        settle_ns; /* 5s: rows younger than this are left for later: a row that is committed later than this after its
+                           time may find the mark behind it, and is not seen */
 };
 
 #endif

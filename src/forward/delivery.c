@@ -54,6 +54,40 @@ uint64_t delivery_random(struct delivery *delivery)
     return z ^ (z >> 31);
 }
 
+const char *delivery_said(const struct delivery *delivery, const char *text)
+{
+    char prefix[CONFIG_SINK_NAME_MAX + 16];
+    int n = snprintf(prefix, sizeof prefix, "sink %s: ", delivery->sink->name);
+    return strncmp(text, prefix, (size_t)n) == 0 ? text + n : text;
+}
+
+/* The file before the oldest one of the view is there but cannot be read: nothing has expired, it is damaged. */
+static bool begins_with_damage(const struct delivery *delivery)
+{
+    static const enum view_state states[] = {VIEW_COMPACTED, VIEW_ACTIVE};
+    struct log_view *view = log_view_take(delivery->options.source.views);
+    const struct view_segment *oldest = view->count == 0 ? NULL : view->segments[0];
+    int r = -ENOENT;
+    for (unsigned i = 0; i < ARRAY_COUNT(states) && oldest != NULL && r == -ENOENT; i++) {
+        struct view_segment *segment = NULL;
+        struct err err = {0};
+        r = oldest->id == 0
+                ? -ENOENT
+                : view_segment_open(&segment, oldest->io, oldest->id - 1, states[i], &err);
+        if (r == 0) {
+            view_segment_give(segment);
+        }
+    }
+    log_view_give(delivery->options.source.views, view);
+    return r < 0 && r != -ENOENT;
+}
+
+uint64_t delivery_expired(const struct delivery *delivery, uint64_t from, uint64_t to)
+{
+    uint64_t end = u64_min(delivery_log_begin(delivery), to);
+    return end <= from || begins_with_damage(delivery) ? 0 : end - from;
+}
+
 /* ---- the published picture ---- */
 
 static int64_t oldest_pending(const struct delivery *delivery)
@@ -246,6 +280,9 @@ int delivery_open(struct delivery **out, const struct delivery_options *options,
     if (delivery->options.backlog_age_ns == 0) {
         delivery->options.backlog_age_ns = BACKLOG_AGE_NS;
     }
+    if (delivery->options.piece_bytes == 0) {
+        delivery->options.piece_bytes = MIB(1);
+    }
     delivery->sink = sink;
     delivery->protocol = protocol_of(sink->type);
     delivery->kinds = kinds_of(options, delivery->protocol);
@@ -282,7 +319,7 @@ void delivery_close(struct delivery *delivery)
     for (unsigned i = 0; i < DELIVERY_LANES; i++) {
         delivery_read_free(&delivery->lanes[i]);
     }
-    delivery->loader.slot = NULL; /* its batch gives it */
+    delivery->loader.slot = NULL; /* its batch gives it; a segment's slot goes with all slots */
     delivery_read_free(&delivery->loader);
     delivery_rows_free(delivery);
     for (unsigned i = 0; i < delivery->slot_count; i++) {
@@ -313,7 +350,7 @@ int delivery_collect(struct delivery *delivery, uint64_t now_ns, bool *has_chang
     if (!delivery->must_rewrite && !delivery->is_stopping) {
         (void)delivery_load_work(delivery, now_ns, until_ns);
         if (delivery->protocol->takes_segments) {
-            (void)delivery_segments_work(delivery, now_ns);
+            (void)delivery_segments_work(delivery, now_ns, until_ns);
         } else {
             (void)delivery_lanes_work(delivery, now_ns, until_ns);
         }
@@ -358,7 +395,7 @@ uint64_t delivery_due_ns(const struct delivery *delivery)
         return u64_min(due_ns, delivery->rewrite_at_ns);
     }
     if (delivery->answered_count != 0 || delivery_rows_are_dirty(delivery)) {
-        return 0;
+        return delivery->take_again_ns;
     }
     if (delivery->is_stopping) {
         return UINT64_MAX;
@@ -474,6 +511,11 @@ bool delivery_is_idle(const struct delivery *delivery)
 {
     return delivery->in_flight == 0 && delivery->answered_count == 0 &&
            !delivery_rows_are_dirty(delivery);
+}
+
+bool delivery_is_written(const struct delivery *delivery)
+{
+    return !delivery_rows_are_dirty(delivery);
 }
 
 void delivery_resume(struct delivery *delivery)

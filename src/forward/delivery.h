@@ -50,9 +50,12 @@ struct delivery_options {
     scan_match_fn match; /* NULL: all */
     void *match_context;
     struct scan_filter filter; /* times, kinds, keys of a replay; zeroed: none */
+    /* Names filter and match: part of the keys, because what passes is not all of its range; 0: all passes. */
+    uint64_t filter_digest;
     bool is_replay;
     uint64_t backlog_records,
-        backlog_age_ns; /* 0: BACKLOG_RECORDS, BACKLOG_AGE_NS; tests make them small */
+        backlog_age_ns;   /* 0: BACKLOG_RECORDS, BACKLOG_AGE_NS; tests make them small */
+    uint64_t piece_bytes; /* of a file read in pieces; 0: MIB(1) */
     bool compacts; /* the store compacts sealed segments: a sink of whole segments waits for that */
 };
 
@@ -79,6 +82,8 @@ int delivery_drop(struct delivery *delivery, uint64_t quarantine_id, struct err 
 /* From here on nothing is begun or sent; answers are still taken in. Idle: no request is under way and everything is written. */
 void delivery_stop(struct delivery *delivery);
 bool delivery_is_idle(const struct delivery *delivery);
+/* Nothing that memory holds waits for a commit. After delivery_after_commit. */
+bool delivery_is_written(const struct delivery *delivery);
 /* An operator's "try again now": ends a pause and a backoff. */
 void delivery_resume(struct delivery *delivery);
 

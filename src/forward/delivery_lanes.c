@@ -58,14 +58,17 @@ bool delivery_lanes_may_take_slot(const struct delivery *delivery, enum lane_id 
     return !has_backlog(delivery) || slots_used(delivery, id) + 1 < delivery->slot_count;
 }
 
-/* A batch of the lane that waits for a slot goes first. */
-static bool has_cold(const struct delivery *delivery, enum lane_id id)
+/* A batch of the lane that waits for a slot goes first. One that waits out its own backoff (items that the upstream was too busy
+ * for), or is set aside, does not hold up the others, but in a file, which has an order. */
+static bool has_cold(const struct delivery *delivery, enum lane_id id, uint64_t now_ns)
 {
-    bool is_cold = false;
+    bool is_cold = delivery->batch_count >= BATCHES_MAX;
     for (size_t i = 0; i < delivery->batch_count && !is_cold; i++) {
         const struct batch *batch = delivery->batches[i];
+        bool is_due = (batch->not_before_ns <= now_ns && batch->retries_in_a_row < RETRIES_MAX) ||
+                      delivery->protocol->is_local;
         is_cold = batch->frozen.lane == id &&
-                  (batch->state == BATCH_COLD || batch->state == BATCH_LOADING);
+                  (batch->state == BATCH_LOADING || (batch->state == BATCH_COLD && is_due));
     }
     return is_cold;
 }
@@ -77,10 +80,10 @@ static bool has_more(const struct delivery *delivery, enum lane_id id)
                                lane->next_lsn <= delivery_durable(delivery));
 }
 
-static bool lane_begin(struct delivery *delivery, enum lane_id id)
+static bool lane_begin(struct delivery *delivery, enum lane_id id, uint64_t now_ns)
 {
     struct reading *lane = &delivery->lanes[id];
-    if (!has_more(delivery, id) || has_cold(delivery, id) ||
+    if (!has_more(delivery, id) || has_cold(delivery, id, now_ns) ||
         !delivery_lanes_may_take_slot(delivery, id)) {
         return false;
     }
@@ -141,7 +144,8 @@ static struct batch *lane_batch(struct delivery *delivery, enum lane_id id)
     struct batch *batch = delivery_rows_add(delivery, &frozen);
     batch->slot = slot;
     batch->oldest_ns = lane->oldest_ns;
-    if (lane->unsupported != 0) { /* it must stay without them, whatever a later version can say */
+    /* It must stay without them, whatever a later version can say, or a later reading can read. */
+    if (lane->unsupported + lane->damaged + lane->expired != 0) {
         delivery_rows_set_only(batch, slot->offsets, frozen.records, 0);
     }
     delivery->record_bytes_mean = lane->payload_bytes / frozen.records;
@@ -160,7 +164,8 @@ static void lane_freeze(struct delivery *delivery, enum lane_id id)
         delivery_rows_put(batch);
         batch->state = BATCH_READY;
         if (delivery_read_finish(batch, &err) < 0) {
-            LOG(LOGLINE_ERROR, "forward_freeze", "sink %s: %s", delivery->sink->name, err.text);
+            LOG(LOGLINE_ERROR, "forward_freeze", "sink %s: %s", delivery->sink->name,
+                delivery_said(delivery, err.text));
             delivery_read_slot_give(batch->slot); /* tried again as one without a manifest */
             batch->slot = NULL;
             batch->has_manifest = false;
@@ -205,7 +210,9 @@ static bool lane_expire(struct delivery *delivery, enum lane_id id)
     if (lane->slot != NULL || begin <= *position) {
         return false;
     }
-    delivery->position.expired += begin - *position;
+    uint64_t expired = delivery_expired(delivery, *position, begin);
+    delivery->position.expired += expired;
+    delivery->position.damaged += begin - *position - expired;
     *position = begin;
     delivery->is_position_dirty = true;
     delivery_read_reset(lane, begin);
@@ -218,7 +225,7 @@ static bool lane_work(struct delivery *delivery, enum lane_id id, uint64_t now_n
     struct reading *lane = &delivery->lanes[id];
     bool has_worked = false;
     for (;;) { /* bounded by slots and time */
-        if (lane->slot == NULL && !lane_begin(delivery, id)) {
+        if (lane->slot == NULL && !lane_begin(delivery, id, now_ns)) {
             return lane_expire(delivery, id) || has_worked;
         }
         int more = 1;
@@ -293,8 +300,8 @@ static uint64_t lane_due_ns(const struct delivery *delivery, enum lane_id id)
         for (unsigned i = 0; i < delivery->slot_count; i++) {
             has_free |= !delivery->slots[i].is_used;
         }
-        can_read =
-            has_free && !has_cold(delivery, id) && delivery_lanes_may_take_slot(delivery, id);
+        can_read = has_free && !has_cold(delivery, id, clock_mono_ns()) &&
+                   delivery_lanes_may_take_slot(delivery, id);
     }
     if (can_read && has_more(delivery, id)) {
         return lane->look_again_ns;

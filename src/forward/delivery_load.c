@@ -15,10 +15,22 @@
 
 #define LOAD_AGAIN_NS (1 * NS_S)
 
+/* Those that are set aside may not have every slot. */
+static bool may_load_aside(const struct delivery *delivery)
+{
+    unsigned used = 0;
+    for (size_t i = 0; i < delivery->batch_count; i++) {
+        const struct batch *batch = delivery->batches[i];
+        used += batch->slot != NULL && batch->retries_in_a_row >= RETRIES_MAX;
+    }
+    return used + 1 < delivery->slot_count;
+}
+
 static bool is_loadable(const struct batch *batch, uint64_t now_ns)
 {
     return batch->state == BATCH_COLD && batch->row != ROW_DELETE &&
            batch->not_before_ns <= now_ns &&
+           (batch->retries_in_a_row < RETRIES_MAX || may_load_aside(batch->delivery)) &&
            delivery_lanes_may_take_slot(batch->delivery, batch->frozen.lane);
 }
 
@@ -38,10 +50,11 @@ static struct batch *load_choose(struct delivery *delivery, uint64_t now_ns)
     return best;
 }
 
-static void load_failed(struct batch *batch, const struct err *err)
+void delivery_load_failed(struct batch *batch, const struct err *err)
 {
     LOG(LOGLINE_ERROR, "forward_load", "sink %s: LSN %" PRIu64 " to %" PRIu64 ": %s",
-        batch->delivery->sink->name, batch->frozen.first_lsn, batch->frozen.last_lsn, err->text);
+        batch->delivery->sink->name, batch->frozen.first_lsn, batch->frozen.last_lsn,
+        delivery_said(batch->delivery, err->text));
     if (batch->slot != NULL) {
         delivery_read_slot_give(batch->slot);
         batch->slot = NULL;
@@ -50,34 +63,78 @@ static void load_failed(struct batch *batch, const struct err *err)
     batch->not_before_ns = clock_mono_ns() + LOAD_AGAIN_NS;
 }
 
-/* The body is in the slot: is it what the manifest names? */
-static void load_finish(struct batch *batch)
+/* ---- frozen anew ---- */
+
+void delivery_load_unfreeze(struct batch *batch)
+{
+    if (batch->slot != NULL) {
+        delivery_read_slot_give(batch->slot);
+        batch->slot = NULL;
+    }
+    memset(batch->frozen.digest, 0, sizeof batch->frozen.digest);
+    delivery_read_target_drop(batch);
+    batch->frozen.attempts = 0;
+    batch->has_manifest = false;
+    batch->state = BATCH_COLD;
+    delivery_rows_put(batch);
+}
+
+static void refreeze_one(struct batch *batch)
 {
     struct delivery *delivery = batch->delivery;
-    struct frozen before = batch->frozen;
+    const struct frozen *frozen = &batch->frozen;
+    bool is_other = strcmp(frozen->encoding, delivery->encoding) != 0;
+    delivery->picture.refrozen++;
+    LOG(LOGLINE_WARNING, "forward_refrozen",
+        "sink %s: LSN %" PRIu64 " to %" PRIu64
+        " are frozen anew: %s; an upstream that has them already may have them twice",
+        delivery->sink->name, frozen->first_lsn, frozen->last_lsn,
+        is_other ? "they are encoded in another way now"
+                 : "their records or the sink's options have changed");
+    delivery_load_unfreeze(batch);
+}
+
+/* The batch with a place in a file that lies behind first_lsn, the last of them. */
+static struct batch *last_placed(const struct delivery *delivery, uint64_t first_lsn)
+{
+    struct batch *last = NULL;
+    for (size_t i = 0; i < delivery->batch_count; i++) {
+        struct batch *batch = delivery->batches[i];
+        bool is_behind = batch->state == BATCH_COLD && batch->frozen.target[0] != 0 &&
+                         batch->frozen.first_lsn > first_lsn;
+        if (is_behind && (last == NULL || batch->frozen.first_lsn > last->frozen.first_lsn)) {
+            last = batch;
+        }
+    }
+    return last;
+}
+
+/* Places in a file are given back the latest first, so that what is frozen anew leaves no hole. */
+static void refreeze(struct batch *batch)
+{
+    struct delivery *delivery = batch->delivery;
+    struct batch *behind = last_placed(delivery, batch->frozen.first_lsn);
+    while (behind != NULL) { /* each round takes one place back */
+        refreeze_one(behind);
+        behind = last_placed(delivery, batch->frozen.first_lsn);
+    }
+    refreeze_one(batch);
+}
+
+void delivery_load_finish(struct batch *batch)
+{
     bool had_manifest = batch->has_manifest;
     struct err err = {0};
-    if (delivery_read_finish(batch, &err) < 0) {
-        memcpy(batch->frozen.digest, before.digest, sizeof before.digest);
-        batch->has_manifest = had_manifest;
-        load_failed(batch, &err);
-        return;
-    }
-    batch->state = BATCH_READY;
-    bool is_same = had_manifest && memcmp(before.digest, batch->frozen.digest, DIGEST_BYTES) == 0;
-    if (is_same && batch->frozen.records == before.records) {
-        return;
-    }
-    delivery_rows_put(batch);
-    if (had_manifest) {
-        delivery->refrozen++;
-        LOG(LOGLINE_WARNING, "forward_refrozen",
-            "sink %s: LSN %" PRIu64 " to %" PRIu64
-            " are frozen anew: %s; an upstream that has them already may have them twice",
-            delivery->sink->name, before.first_lsn, before.last_lsn,
-            strcmp(before.encoding, batch->frozen.encoding) != 0
-                ? "they are encoded in another way now"
-                : "their records or the sink's options have changed");
+    int r = delivery_read_finish(batch, &err);
+    if (r < 0) {
+        delivery_load_failed(batch, &err);
+    } else if (r == 1) {
+        refreeze(batch);
+    } else {
+        batch->state = BATCH_READY;
+        if (!had_manifest) {
+            delivery_rows_put(batch);
+        }
     }
 }
 
@@ -94,7 +151,7 @@ static void load_quarantined(struct batch *batch)
         if (r == 0) {
             delivery_rows_gone(batch); /* somebody took the record out of the file */
         } else {
-            load_failed(batch, &err);
+            delivery_load_failed(batch, &err);
         }
         mem_free(item);
         return;
@@ -113,7 +170,7 @@ static void load_quarantined(struct batch *batch)
         delivery_rows_gone(batch);
     } else {
         batch->oldest_ns = item->received_at_ns;
-        load_finish(batch);
+        delivery_load_finish(batch);
     }
     mem_free(item);
 }
@@ -154,7 +211,6 @@ static void load_cut(struct batch *batch, uint64_t cut_lsn)
     delivery_rows_put(second);
     batch->frozen.last_lsn = cut_lsn - 1;
     batch->frozen.records -= rest.records;
-    batch->has_manifest = false;
     delivery_rows_put(batch);
 }
 
@@ -165,7 +221,7 @@ static void load_account(struct batch *batch, struct reading *loader)
     struct delivery *delivery = batch->delivery;
     struct sink_position *position = &delivery->position;
     uint32_t records = batch->slot->encoder.record_count;
-    if (records == batch->frozen.records) {
+    if (records == batch->frozen.records && loader->unsupported == 0) {
         return;
     }
     int64_t gone = (int64_t)batch->frozen.records - (int64_t)records;
@@ -180,6 +236,7 @@ static void load_account(struct batch *batch, struct reading *loader)
     position->filtered = (uint64_t)((int64_t)position->filtered + filtered);
     delivery->is_position_dirty = true;
     batch->frozen.records = records;
+    delivery_rows_put(batch); /* position and row are one ledger */
 }
 
 static void load_notes(struct delivery *delivery, struct reading *loader)
@@ -192,45 +249,67 @@ static void load_notes(struct delivery *delivery, struct reading *loader)
     }
 }
 
+/* What was found to be no part of it stays out, whatever a later reading finds. */
+static void load_narrow(struct batch *batch, const struct reading *loader)
+{
+    if (loader->unsupported + loader->damaged + loader->expired != 0) {
+        delivery_rows_set_only(batch, batch->slot->offsets, batch->slot->encoder.record_count, 0);
+        delivery_rows_put(batch);
+    }
+}
+
+static void load_end_body(struct batch *batch, const struct reading *loader, bool is_cut)
+{
+    bool may_be_same = batch->has_manifest && !is_cut && loader->unsupported == 0;
+    if (batch->slot->encoder.record_count == 0) {
+        delivery_read_target_drop(batch);
+        delivery_rows_gone(batch);
+        return;
+    }
+    if (!may_be_same) {
+        load_narrow(batch, loader);
+    }
+    if (batch->has_manifest && !may_be_same) {
+        refreeze(batch);
+    } else {
+        delivery_load_finish(batch);
+    }
+}
+
 static void load_ended(struct delivery *delivery)
 {
     struct reading *loader = &delivery->loader;
     struct batch *batch = loader->batch;
-    if (loader->is_full) {
+    bool is_cut = loader->is_full;
+    if (is_cut) {
         load_cut(batch, loader->carry.lsn);
-    }
-    if (loader->unsupported != 0 && batch->slot->encoder.record_count != 0) {
-        delivery_rows_set_only(batch, batch->slot->offsets, batch->slot->encoder.record_count, 0);
-        batch->has_manifest = false;
     }
     load_account(batch, loader);
     load_notes(delivery, loader);
     batch->oldest_ns = loader->oldest_ns;
     loader->slot = NULL; /* the batch has it */
-    if (batch->slot->encoder.record_count == 0) {
-        delivery_rows_gone(batch);
-    } else {
-        load_finish(batch);
-    }
+    load_end_body(batch, loader, is_cut);
     delivery_read_reset(loader, 0);
+}
+
+/* Later than any time it was frozen at before, wherever the clock is now: the time is in the key. */
+static int64_t freezing_time(const struct batch *batch)
+{
+    int64_t now_ns = clock_real_ns();
+    return now_ns > batch->frozen.frozen_at_ns ? now_ns : batch->frozen.frozen_at_ns + 1;
 }
 
 static void load_begin(struct batch *batch, struct slot *slot)
 {
     struct delivery *delivery = batch->delivery;
     struct reading *loader = &delivery->loader;
-    struct err err = {0};
     batch->slot = slot;
     batch->state = BATCH_LOADING;
     if (!batch->has_manifest) {
-        batch->frozen.frozen_at_ns = clock_real_ns();
+        batch->frozen.frozen_at_ns = freezing_time(batch);
     }
     if (delivery->protocol->takes_segments) {
-        if (delivery_segments_load(batch, &err) < 0) {
-            load_failed(batch, &err);
-        } else if (batch->row != ROW_DELETE) {
-            load_finish(batch);
-        }
+        delivery_segments_load(batch);
         return;
     }
     if (batch->frozen.quarantine_id != 0) {
@@ -252,7 +331,7 @@ bool delivery_load_work(struct delivery *delivery, uint64_t now_ns, uint64_t unt
 {
     struct reading *loader = &delivery->loader;
     bool has_worked = false;
-    for (unsigned n = 0; n <= delivery->slot_count; n++) {
+    for (unsigned n = 0; n <= delivery->slot_count && delivery->segment.slot == NULL; n++) {
         if (loader->batch == NULL) {
             struct batch *batch = load_choose(delivery, now_ns);
             struct slot *slot = batch == NULL ? NULL : delivery_read_slot(delivery);
@@ -282,6 +361,9 @@ uint64_t delivery_load_due_ns(const struct delivery *delivery)
     uint64_t due_ns = UINT64_MAX;
     if (delivery->loader.batch != NULL) {
         return delivery->loader.look_again_ns;
+    }
+    if (delivery->segment.slot != NULL) {
+        return 0;
     }
     bool has_free = false;
     for (unsigned i = 0; i < delivery->slot_count; i++) {

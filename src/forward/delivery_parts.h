@@ -12,7 +12,8 @@
  *        │   read again     │                                        ├─ items: what is left ─► COLD
  *        └───────────── COLD (no body in memory) ◄───────────────────┴─ refused: two halves ─► COLD, COLD; one record ─► quarantine
  * A COLD batch whose digest is known is read again and must give the same bytes (a restart); one without (a half, a remainder, a
- * re-queued record) gets its manifest when it is read, and is sent after the commit of that.
+ * re-queued record) gets its manifest when it is read, and is sent after the commit of that. One that gives other bytes than its
+ * manifest names (another encoding, records that are gone) loses it and is frozen anew, at another time and so under another key.
  */
 #ifndef FORWARD_DELIVERY_PARTS_H
 #define FORWARD_DELIVERY_PARTS_H
@@ -28,9 +29,13 @@
 
 /* A manifest names at most so many LSNs, taken or not: reading it again is bounded. */
 #define BATCH_LSNS_MAX UINT64_C(262144)
-/* Rows of one sink beyond which re-queued records have to wait. */
-#define BATCHES_MAX    4096u
+/* Batches of one sink beyond which no new ones are frozen: remainders that wait out their backoff hold no body and do not hold
+ * up the lane, but they are not to become endlessly many either. */
+#define BATCHES_MAX    1024u
 #define DELIVERY_LANES 2u
+/* So often in a row a batch is tried from memory. After that it is set aside: new batches have a slot that it cannot take, so that
+ * others get through when it is the batch that fails and not the upstream. */
+#define RETRIES_MAX 4u
 
 /* The memory of one request: being made, waiting or under way. Kept between requests. */
 struct slot {
@@ -68,7 +73,8 @@ struct batch {
     struct slot *slot;
     char key[FORWARD_KEY_BYTES];
     uint64_t not_before_ns;
-    uint64_t sent_at_ns;
+    uint64_t
+        sent_at_ns;    /* when it was sent last; before that, when it was made: whose turn it is */
     int64_t oldest_ns; /* receipt of its oldest record; 0: not read yet */
     unsigned retries_in_a_row;
 };
@@ -96,6 +102,7 @@ struct reading {
     uint64_t next_lsn;      /* everything below is accounted for */
     uint64_t end_lsn;       /* nothing at or above it is wanted; UINT64_MAX: open */
     uint64_t step_first;    /* first LSN shown by the step; 0: none */
+    uint64_t step_shown;    /* how many it showed */
     uint64_t began_ns;      /* when it began to wait for company; 0: it holds nothing */
     uint64_t look_again_ns; /* after an error of the system */
     uint64_t damaged, expired, unsupported;
@@ -107,6 +114,16 @@ struct reading {
     struct forward_record carry;
     uint8_t *carry_bytes;
     size_t carry_room;
+};
+
+/* A whole file on its way into a slot, in pieces. Names its segment by id: no view is held between two pieces. */
+struct segment_reading {
+    struct slot *slot;   /* NULL: nothing is read */
+    struct batch *batch; /* that is read again; NULL: a new one */
+    uint64_t id;
+    enum view_state state;
+    uint64_t stored_bytes;
+    uint64_t at; /* bytes read */
 };
 
 struct delivery {
@@ -133,6 +150,7 @@ struct delivery {
 
     struct reading lanes[DELIVERY_LANES]; /* by enum lane_id */
     struct reading loader;
+    struct segment_reading segment;
     struct slot *slots;
     unsigned slot_count;
 
@@ -145,7 +163,8 @@ struct delivery {
     bool has_success; /* since the last trouble: the upstream takes requests */
     uint64_t random;
     uint64_t answered_count;
-    uint64_t refrozen;
+    uint64_t
+        take_again_ns; /* an answer could not be taken in: a record to quarantine was not readable */
     uint64_t end_lsn_max; /* replay: nothing above it */
 
     struct sink_picture picture;
@@ -158,6 +177,10 @@ struct delivery {
 uint64_t delivery_durable(const struct delivery *delivery);
 uint64_t delivery_log_begin(const struct delivery *delivery);
 uint64_t delivery_random(struct delivery *delivery);
+/* text without the sink's name, where it begins with it: log lines say that name first themselves. */
+const char *delivery_said(const struct delivery *delivery, const char *text);
+/* [from, to) is gone: how much of it has expired, the rest being damage. */
+uint64_t delivery_expired(const struct delivery *delivery, uint64_t from, uint64_t to);
 
 /* delivery_rows.c: batches and notes, in memory and in the database. */
 struct batch *delivery_rows_add(struct delivery *delivery, const struct frozen *frozen);
@@ -187,7 +210,8 @@ int delivery_read_step(struct reading *reading, uint64_t now_ns);
 /* Forgets what it has read; the next begin goes on at lsn. */
 void delivery_read_reset(struct reading *reading, uint64_t lsn);
 void delivery_read_free(struct reading *reading);
-/* encoder_end, key, digest, compression, target: batch and slot are what is sent. */
+/* encoder_end, key, digest, compression, target: batch and slot are what is sent: 0. 1: these are not the bytes that the manifest
+ * names; nothing of the batch has changed. */
 int delivery_read_finish(struct batch *batch, struct err *err) MUST_USE;
 /* The batch will not be sent to the place it has in a file. */
 void delivery_read_target_drop(struct batch *batch);
@@ -206,11 +230,17 @@ bool delivery_lanes_may_take_slot(const struct delivery *delivery, enum lane_id 
 
 /* delivery_load.c: batches whose body is not in memory. */
 bool delivery_load_work(struct delivery *delivery, uint64_t now_ns, uint64_t until_ns);
+/* The body is in the batch's slot: is it what the manifest names? */
+void delivery_load_finish(struct batch *batch);
+void delivery_load_failed(struct batch *batch, const struct err *err);
+/* The batch has no manifest and no body any more: it is read and frozen anew, under another key. */
+void delivery_load_unfreeze(struct batch *batch);
 uint64_t delivery_load_due_ns(const struct delivery *delivery);
 
 /* delivery_segments.c: whole files. */
-bool delivery_segments_work(struct delivery *delivery, uint64_t now_ns);
-int delivery_segments_load(struct batch *batch, struct err *err) MUST_USE;
+bool delivery_segments_work(struct delivery *delivery, uint64_t now_ns, uint64_t until_ns);
+/* Begins to read the file of a batch into its slot; delivery_segments_work goes on. */
+void delivery_segments_load(struct batch *batch);
 
 /* delivery_verdict.c */
 void delivery_verdict_on_answer(void *context, const struct upstream_answer *answer);

@@ -12,8 +12,11 @@
 #include "core/logline.h"
 #include "core/mem.h"
 #include "forward/delivery_parts.h"
+#include "forward/file_target.h"
 
-#define LOOK_AGAIN_NS    (1 * NS_S)  /* after an error of the system */
+#define LOOK_AGAIN_NS    (1 * NS_S) /* after an error of the system */
+#define OLD_NS           (int64_t)(5 * NS_S)
+#define TOGETHER_NS      (int64_t)(2 * NS_S)
 #define NOTHING_AGAIN_NS (5 * NS_MS) /* after a look that found nothing */
 #define RECORD_STEPS_MAX                                                                           \
     100000u /* of a synchronous look-up: far more than BATCH_LSNS_MAX LSNs take */
@@ -63,15 +66,26 @@ static void read_refused(struct reading *reading, const struct forward_record *r
     note->next = reading->notes;
     reading->notes = note;
     reading->unsupported++;
+    reading->slot->encoder.covered_kinds = 0; /* it may yet be sent, from quarantine */
 }
 
-/* Old records and new ones never share a request. */
+/* Received at another time than now, as seen when the request was begun; the clock may have been set either way since. */
+static bool is_old(const struct reading *reading, int64_t received_at_ns)
+{
+    int64_t frozen_at_ns = reading->slot->encoder.frozen_at_ns;
+    return frozen_at_ns - received_at_ns > OLD_NS || received_at_ns - frozen_at_ns > OLD_NS;
+}
+
+/* Old records and new ones never share a request: they may be further apart than TOGETHER_NS only when all are old. */
 static bool is_apart(const struct reading *reading, int64_t received_at_ns)
 {
     int64_t oldest = received_at_ns < reading->oldest_ns ? received_at_ns : reading->oldest_ns;
     int64_t newest = received_at_ns > reading->newest_ns ? received_at_ns : reading->newest_ns;
-    return reading->oldest_ns != 0 &&
-           newest - oldest > (int64_t)reading->delivery->options.backlog_age_ns;
+    if (reading->oldest_ns == 0 || newest - oldest <= TOGETHER_NS) {
+        return false;
+    }
+    return !is_old(reading, received_at_ns) || !is_old(reading, reading->oldest_ns) ||
+           !is_old(reading, reading->newest_ns);
 }
 
 /* 0: it is accounted for. ERR_LIMIT: the request ends before it. */
@@ -152,6 +166,7 @@ static bool on_record(void *context, const struct scan_record *shown)
     if (reading->step_first == 0) {
         reading->step_first = shown->lsn;
     }
+    reading->step_shown++;
     if (!is_wanted(reading, shown->lsn)) {
         return true;
     }
@@ -203,6 +218,7 @@ void delivery_read_begin(struct reading *reading, struct slot *slot, int64_t fro
     reading->payload_bytes = 0;
     reading->oldest_ns = reading->newest_ns = 0;
     encoder_begin(&slot->encoder, frozen_at_ns);
+    slot->encoder.covered_kinds = reading->delivery->kinds;
     slot->encoder.is_refreezing = reading->batch != NULL && reading->batch->has_manifest;
     if (reading->has_carry) {
         reading->has_carry = false;
@@ -214,12 +230,14 @@ void delivery_read_begin(struct reading *reading, struct slot *slot, int64_t fro
 static void read_damage(struct reading *reading, uint64_t before, uint64_t after,
                         const struct err *err)
 {
-    uint64_t begin = u64_max(delivery_log_begin(reading->delivery), before);
-    uint64_t expired = u64_min(begin, after) - before;
+    uint64_t gone = after - before;
+    gone -= u64_min(gone, reading->step_shown);
+    uint64_t expired = u64_min(delivery_expired(reading->delivery, before, after), gone);
+    reading->slot->encoder.covered_kinds = 0; /* a repaired file may yet show them */
     reading->expired += expired;
-    reading->damaged += after - before - expired;
+    reading->damaged += gone - expired;
     LOG(LOGLINE_ERROR, "forward_damage", "sink %s: %" PRIu64 " records cannot be read: %s",
-        reading->delivery->sink->name, after - before - expired, err->text);
+        reading->delivery->sink->name, gone - expired, err->text);
 }
 
 int delivery_read_step(struct reading *reading, uint64_t now_ns)
@@ -234,6 +252,7 @@ int delivery_read_step(struct reading *reading, uint64_t now_ns)
         scan_open(reading);
     }
     reading->step_first = 0;
+    reading->step_shown = 0;
     int r = scan_step(reading->scan, &err);
     uint64_t after = reading->is_full ? reading->carry.lsn : scan_position(reading->scan);
     after = u64_max(u64_min(after, reading->end_lsn), before);
@@ -253,7 +272,11 @@ int delivery_read_step(struct reading *reading, uint64_t now_ns)
     uint64_t shown = reading->step_first == 0 ? after : reading->step_first;
     uint64_t begin = delivery_log_begin(reading->delivery);
     if (begin > before) {
-        reading->expired += u64_min(begin, u64_max(shown, before)) - before;
+        reading->slot->encoder.covered_kinds = 0;
+        uint64_t end = u64_min(begin, u64_max(shown, before));
+        uint64_t expired = delivery_expired(reading->delivery, before, end);
+        reading->expired += expired;
+        reading->damaged += end - before - expired;
     }
     return r != SCAN_END && !reading->is_full && after < reading->end_lsn;
 }
@@ -285,27 +308,34 @@ void delivery_read_free(struct reading *reading)
 
 /* ---- from a full encoder to what is sent ---- */
 
-/* NODE-SINK-FIRST-LAST, and what tells a part of the range from the whole. */
+/* What tells this freezing from every other of the same range: how and when it was frozen, and which of the range's records are
+ * meant. Stable over retries and restarts, because all of it is in the manifest. */
+static uint64_t key_hash(const struct delivery *delivery, const struct frozen *frozen)
+{
+    const struct slice encoding = {(const uint8_t *)frozen->encoding, strlen(frozen->encoding)};
+    const uint64_t numbers[] = {(uint64_t)frozen->frozen_at_ns, frozen->quarantine_id};
+    uint64_t hash = digest_64(encoding, delivery->options.filter_digest);
+    hash = digest_64((struct slice){(const uint8_t *)numbers, sizeof numbers}, hash);
+    return digest_64(frozen->only, hash);
+}
+
+/* NODE-SINK-FIRST-LAST-HASH: no key ever stands for two contents, not even when LSNs come again after the log was lost. A letter
+ * before the hash tells people what is less than the range: q one record from quarantine, i what item verdicts left, f what a
+ * filter lets through. */
 static void key_make(struct batch *batch)
 {
     const struct delivery *delivery = batch->delivery;
     const struct frozen *frozen = &batch->frozen;
     char node[ULID_TEXT_BYTES];
+    const char *part = frozen->quarantine_id != 0             ? "q"
+                       : frozen->only.bytes != 0              ? "i"
+                       : delivery->options.filter_digest != 0 ? "f"
+                                                              : "";
     ulid_format(node, &delivery->options.node);
-    int n =
-        snprintf(batch->key, sizeof batch->key, "%.*s-%s-%" PRIu64 "-%" PRIu64, (int)sizeof node,
-                 node, delivery->sink->name, frozen->first_lsn, frozen->last_lsn);
+    int n = snprintf(batch->key, sizeof batch->key, "%.*s-%s-%" PRIu64 "-%" PRIu64 "-%s%016" PRIx64,
+                     (int)sizeof node, node, delivery->sink->name, frozen->first_lsn,
+                     frozen->last_lsn, part, key_hash(delivery, frozen));
     ASSERT(n > 0 && (size_t)n < sizeof batch->key);
-    char *end = batch->key + n;
-    size_t room = sizeof batch->key - (size_t)n;
-    if (frozen->quarantine_id != 0) {
-        n = snprintf(end, room, "-q%" PRIu64, frozen->quarantine_id);
-    } else if (frozen->only.bytes != 0) {
-        n = snprintf(end, room, "-i%016" PRIx64, digest_64(frozen->only, 0));
-    } else {
-        n = 0;
-    }
-    ASSERT(n >= 0 && (size_t)n < room);
 }
 
 static int wire_make(struct slot *slot, struct delivery *delivery, struct err *err)
@@ -328,29 +358,58 @@ void delivery_read_target_drop(struct batch *batch)
     }
 }
 
+static uint64_t wire_bytes(const struct delivery *delivery, const struct slot *slot)
+{
+    bool is_plain = delivery->sink->compression == SINK_IDENTITY;
+    return is_plain ? slot->encoder.body.bytes : slot->wire.bytes;
+}
+
+/* Of a file sink: the place that the manifest names has room for exactly these bytes. */
+static bool fits_target(const struct frozen *frozen, uint64_t bytes)
+{
+    struct file_target target;
+    return frozen->target[0] == 0 ||
+           (file_target_parse(frozen->target, &target) && target.bytes == bytes);
+}
+
+static int take_target(struct batch *batch, struct err *err)
+{
+    struct delivery *delivery = batch->delivery;
+    struct frozen *frozen = &batch->frozen;
+    if (!delivery->protocol->is_local || frozen->target[0] != 0) {
+        return 0;
+    }
+    return transport_target(delivery->options.transport, delivery->options.sink_index,
+                            wire_bytes(delivery, batch->slot), frozen->frozen_at_ns, frozen->target,
+                            err);
+}
+
 int delivery_read_finish(struct batch *batch, struct err *err)
 {
     struct delivery *delivery = batch->delivery;
     struct slot *slot = batch->slot;
     struct frozen *frozen = &batch->frozen;
     uint8_t digest[DIGEST_BYTES];
+    if (!batch->has_manifest) {
+        memcpy(frozen->encoding, delivery->encoding, sizeof frozen->encoding);
+    }
     key_make(batch);
+    if (delivery->options.filter_digest != 0 || frozen->only.bytes != 0) {
+        slot->encoder.covered_kinds = 0;
+    }
     encoder_end(&slot->encoder, batch->key, frozen->first_lsn, frozen->last_lsn);
     digest_once((struct slice){slot->encoder.body.data, slot->encoder.body.bytes}, digest);
-    int r = wire_make(slot, delivery, err);
-    if (r < 0) {
-        return r;
+    if (batch->has_manifest && memcmp(digest, frozen->digest, sizeof digest) != 0) {
+        return 1;
     }
-    bool is_same = batch->has_manifest && memcmp(digest, frozen->digest, sizeof digest) == 0;
-    memcpy(frozen->digest, digest, sizeof digest);
-    memcpy(frozen->encoding, delivery->encoding, sizeof frozen->encoding);
-    batch->has_manifest = true;
-    if (delivery->protocol->is_local && (!is_same || frozen->target[0] == 0)) {
-        uint64_t bytes = delivery->sink->compression == SINK_IDENTITY ? slot->encoder.body.bytes
-                                                                      : slot->wire.bytes;
-        delivery_read_target_drop(batch);
-        r = transport_target(delivery->options.transport, delivery->options.sink_index, bytes,
-                             frozen->frozen_at_ns, frozen->target, err);
+    int r = wire_make(slot, delivery, err);
+    if (r == 0 && !fits_target(frozen, wire_bytes(delivery, slot))) {
+        return 1; /* the same bytes, compressed by another version of the library */
+    }
+    r = r == 0 ? take_target(batch, err) : r;
+    if (r == 0) {
+        memcpy(frozen->digest, digest, sizeof digest);
+        batch->has_manifest = true;
     }
     return r;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/logline.h"
 #include "core/mem.h"
 #include "forward/delivery_parts.h"
@@ -79,6 +80,7 @@ struct batch *delivery_rows_add(struct delivery *delivery, const struct frozen *
     }
     struct batch *batch = mem_alloc(sizeof *batch);
     batch->delivery = delivery;
+    batch->sent_at_ns = clock_mono_ns();
     batch->frozen = *frozen;
     batch->frozen.only = (struct slice){0};
     delivery->batches[delivery->batch_count++] = batch;

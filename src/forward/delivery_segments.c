@@ -1,7 +1,7 @@
 /*
  * delivery_segments: sinks that take whole segment files (s3). A batch is the file of one segment that will not change any more: compacted,
- * or sealed where nobody compacts (store.compact off, or the segment is damaged and stays raw). Read whole: a file is at most some 64 MiB,
- * and an uplink takes seconds for what the page cache gives in milliseconds.
+ * or sealed where nobody compacts (store.compact off, or the segment is damaged and stays raw). It is read in pieces over passes, so that
+ * other sinks are not delayed, and kept whole until it is delivered: at most SEGMENT_SLOTS files are in memory.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -12,6 +12,8 @@
 #include "core/logline.h"
 #include "forward/delivery_parts.h"
 #include "store/view_file.h"
+
+#define PIECES_MAX 8u /* of a pass */
 
 static bool is_final(const struct delivery *delivery, const struct view_segment *segment)
 {
@@ -38,22 +40,74 @@ static struct view_segment *segment_find(const struct delivery *delivery,
     return NULL;
 }
 
-static int segment_read(struct slot *slot, struct view_segment *segment, struct err *err)
+/* ---- a file into a slot ---- */
+
+static void read_end(struct delivery *delivery, bool gives_slot)
+{
+    if (gives_slot) {
+        delivery_read_slot_give(delivery->segment.slot);
+    }
+    delivery->segment = (struct segment_reading){0};
+}
+
+static void read_begin(struct delivery *delivery, struct slot *slot, struct batch *batch,
+                       const struct view_segment *segment)
 {
     struct encoder *encoder = &slot->encoder;
     const char *suffix = segment->state == VIEW_COMPACTED ? "slc" : "seg";
     encoder_segment(encoder, segment->id, suffix, (uint32_t)segment->footer.record_count);
     encoder->body.limit = (size_t)u64_max(segment->stored_bytes, FORWARD_BODY_MAX);
-    uint8_t *to = body_room(&encoder->body, (size_t)segment->stored_bytes);
-    if (to == NULL) {
-        return err_set(err, -ENOMEM, "segment %" PRIu64 ": no memory", segment->id);
-    }
-    int r = view_file_read(segment, to, segment->stored_bytes, 0, err);
-    if (r == 0) {
-        body_add(&encoder->body, (size_t)segment->stored_bytes);
-    }
-    return r;
+    (void)body_room(&encoder->body,
+                    (size_t)segment->stored_bytes); /* at once; else it is missed below */
+    delivery->segment = (struct segment_reading){.slot = slot,
+                                                 .batch = batch,
+                                                 .id = segment->id,
+                                                 .state = segment->state,
+                                                 .stored_bytes = segment->stored_bytes};
 }
+
+/* The segment that is being read, as it was when that began; NULL: its file is another one now, or gone. */
+static struct view_segment *read_segment(const struct segment_reading *reading,
+                                         const struct log_view *view)
+{
+    for (size_t i = 0; i < view->count; i++) {
+        struct view_segment *segment = view->segments[i];
+        if (segment->id == reading->id) {
+            bool is_it =
+                segment->state == reading->state && segment->stored_bytes == reading->stored_bytes;
+            return is_it ? segment : NULL;
+        }
+    }
+    return NULL;
+}
+
+/* Pieces until the time is up or all is there. */
+static int read_pieces(struct delivery *delivery, struct view_segment *segment, uint64_t until_ns,
+                       struct err *err)
+{
+    struct segment_reading *reading = &delivery->segment;
+    struct body *body = &reading->slot->encoder.body;
+    for (unsigned n = 0; n < PIECES_MAX && reading->at < reading->stored_bytes; n++) {
+        uint64_t left = reading->stored_bytes - reading->at;
+        uint64_t bytes = u64_min(delivery->options.piece_bytes, left);
+        uint8_t *to = body_room(body, (size_t)bytes);
+        if (to == NULL) {
+            return err_set(err, -ENOMEM, "segment %" PRIu64 ": no memory", segment->id);
+        }
+        int r = view_file_read(segment, to, bytes, reading->at, err);
+        if (r < 0) {
+            return r;
+        }
+        body_add(body, (size_t)bytes);
+        reading->at += bytes;
+        if (clock_mono_ns() >= until_ns) {
+            break;
+        }
+    }
+    return 0;
+}
+
+/* ---- from a file to a batch ---- */
 
 /* LSNs before the segment that nobody has any more. */
 static void account_gap(struct delivery *delivery, uint64_t first)
@@ -63,7 +117,7 @@ static void account_gap(struct delivery *delivery, uint64_t first)
     if (first <= next) {
         return;
     }
-    uint64_t expired = u64_min(u64_max(delivery_log_begin(delivery), next), first) - next;
+    uint64_t expired = delivery_expired(delivery, next, first);
     position->expired += expired;
     position->damaged += first - next - expired;
     position->live_next = first;
@@ -95,64 +149,96 @@ static void segment_freeze(struct delivery *delivery, struct slot *slot,
     position->live_next = footer->last_lsn + 1;
     delivery->is_position_dirty = true;
     if (delivery_read_finish(batch, &err) < 0) {
-        LOG(LOGLINE_ERROR, "forward_freeze", "sink %s: %s", delivery->sink->name, err.text);
-        delivery_read_slot_give(slot);
-        batch->slot = NULL;
-        batch->state = BATCH_COLD;
-        batch->not_before_ns = clock_mono_ns() + NS_S;
+        delivery_load_failed(batch, &err);
     }
 }
 
-/* One file a pass. */
-bool delivery_segments_work(struct delivery *delivery, uint64_t now_ns)
+static void read_failed(struct delivery *delivery, const struct err *err)
 {
-    struct reading *lane = &delivery->lanes[LANE_LIVE];
-    struct err err = {0};
-    bool has_worked = false;
-    if (delivery->position.live_next > u64_min(delivery_durable(delivery), delivery->end_lsn_max) ||
-        now_ns < lane->look_again_ns) {
-        return false;
-    }
-    struct slot *slot = delivery_read_slot(delivery);
-    if (slot == NULL) {
-        return false;
-    }
-    struct log_view *view = log_view_take(delivery->options.source.views);
-    struct view_segment *segment = segment_find(delivery, view, delivery->position.live_next);
-    int r = segment == NULL ? -EAGAIN : segment_read(slot, segment, &err);
-    if (r == 0) {
-        account_gap(delivery, segment->footer.first_lsn);
-        segment_freeze(delivery, slot, segment);
-        has_worked = true;
+    struct segment_reading *reading = &delivery->segment;
+    struct batch *batch = reading->batch;
+    if (batch != NULL) {
+        delivery_load_failed(batch, err); /* gives the slot */
     } else {
-        delivery_read_slot_give(slot);
+        LOG(LOGLINE_ERROR, "forward_read", "sink %s: %s", delivery->sink->name,
+            delivery_said(delivery, err->text));
+        delivery->lanes[LANE_LIVE].look_again_ns = clock_mono_ns() + NS_S;
     }
-    if (r < 0 && r != -EAGAIN) {
-        lane->look_again_ns = now_ns + NS_S;
-        LOG(LOGLINE_ERROR, "forward_read", "sink %s: %s", delivery->sink->name, err.text);
+    read_end(delivery, batch == NULL);
+}
+
+static void read_done(struct delivery *delivery, const struct view_segment *segment)
+{
+    struct segment_reading reading = delivery->segment;
+    read_end(delivery, false);
+    if (reading.batch == NULL) {
+        account_gap(delivery, segment->footer.first_lsn);
+        segment_freeze(delivery, reading.slot, segment);
+    } else {
+        reading.batch->oldest_ns = segment->footer.built_min_ns;
+        delivery_load_finish(reading.batch);
+    }
+}
+
+/* A new file, when there is one in its final form, and room for it. */
+static void next_begin(struct delivery *delivery, const struct log_view *view, uint64_t now_ns)
+{
+    uint64_t next = delivery->position.live_next;
+    uint64_t end = u64_min(delivery_durable(delivery), delivery->end_lsn_max);
+    if (next > end || now_ns < delivery->lanes[LANE_LIVE].look_again_ns) {
+        return;
+    }
+    const struct view_segment *segment = segment_find(delivery, view, next);
+    struct slot *slot = segment == NULL ? NULL : delivery_read_slot(delivery);
+    if (slot != NULL) {
+        read_begin(delivery, slot, NULL, segment);
+    }
+}
+
+bool delivery_segments_work(struct delivery *delivery, uint64_t now_ns, uint64_t until_ns)
+{
+    struct segment_reading *reading = &delivery->segment;
+    struct log_view *view = log_view_take(delivery->options.source.views);
+    struct err err = {0};
+    if (reading->slot == NULL) {
+        next_begin(delivery, view, now_ns);
+    }
+    bool has_worked = reading->slot != NULL;
+    if (has_worked) {
+        struct view_segment *segment = read_segment(reading, view);
+        int r = segment == NULL
+                    ? err_set(&err, -EAGAIN, "segment %" PRIu64 " was put away while it was read",
+                              reading->id)
+                    : read_pieces(delivery, segment, until_ns, &err);
+        if (r < 0) {
+            read_failed(delivery, &err);
+        } else if (reading->at == reading->stored_bytes) {
+            read_done(delivery, segment);
+        }
     }
     log_view_give(delivery->options.source.views, view);
     return has_worked;
 }
 
-int delivery_segments_load(struct batch *batch, struct err *err)
+void delivery_segments_load(struct batch *batch)
 {
     struct delivery *delivery = batch->delivery;
     const struct frozen *frozen = &batch->frozen;
     struct log_view *view = log_view_take(delivery->options.source.views);
-    struct view_segment *segment = segment_find(delivery, view, frozen->first_lsn);
-    int r = 0;
+    const struct view_segment *segment = segment_find(delivery, view, frozen->first_lsn);
+    struct err err = {0};
     if (segment != NULL && segment->footer.last_lsn == frozen->last_lsn) {
-        r = segment_read(batch->slot, segment, err);
-        batch->oldest_ns = segment->footer.built_min_ns;
+        read_begin(delivery, batch->slot, batch, segment);
     } else if (delivery_log_begin(delivery) > frozen->last_lsn) {
-        delivery->position.expired += frozen->records;
+        bool is_expired = delivery_expired(delivery, frozen->last_lsn, frozen->last_lsn + 1) != 0;
+        delivery->position.expired += is_expired ? frozen->records : 0;
+        delivery->position.damaged += is_expired ? 0 : frozen->records;
         delivery->is_position_dirty = true;
         delivery_rows_gone(batch);
     } else {
-        r = err_set(err, -EAGAIN, "no segment file ends with LSN %" PRIu64 " now",
-                    frozen->last_lsn);
+        (void)err_set(&err, -EAGAIN, "no segment file ends with LSN %" PRIu64 " now",
+                      frozen->last_lsn);
+        delivery_load_failed(batch, &err);
     }
     log_view_give(delivery->options.source.views, view);
-    return r;
 }

@@ -50,6 +50,19 @@ static uint64_t batch_due_ns(const struct delivery *delivery, const struct batch
     return due_ns;
 }
 
+/* Live data goes first, and who was not tried for the longest time; so a batch that always fails (a server's bug, answered 500) is
+ * not the only one ever tried, and not the one by which a breaker looks whether it may close. Files have an order. */
+static bool is_before(const struct delivery *delivery, const struct batch *a, const struct batch *b)
+{
+    if (a->frozen.lane != b->frozen.lane && delivery->breaker.failures == 0) {
+        return a->frozen.lane < b->frozen.lane;
+    }
+    if (a->sent_at_ns != b->sent_at_ns && !delivery->protocol->is_local) {
+        return a->sent_at_ns < b->sent_at_ns;
+    }
+    return a->frozen.first_lsn < b->frozen.first_lsn;
+}
+
 static struct batch *send_choose(const struct delivery *delivery, uint64_t now_ns)
 {
     struct batch *best = NULL;
@@ -59,10 +72,7 @@ static struct batch *send_choose(const struct delivery *delivery, uint64_t now_n
             batch_due_ns(delivery, batch, now_ns) > now_ns) {
             continue;
         }
-        bool is_better = best == NULL || batch->frozen.lane < best->frozen.lane ||
-                         (batch->frozen.lane == best->frozen.lane &&
-                          batch->frozen.first_lsn < best->frozen.first_lsn);
-        best = is_better ? batch : best;
+        best = best == NULL || is_before(delivery, batch, best) ? batch : best;
     }
     return best;
 }

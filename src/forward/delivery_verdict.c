@@ -36,10 +36,12 @@ static void set_state(struct delivery *delivery, enum sink_state state, const ch
     bool is_news = picture->state != state || strcmp(picture->reason, reason) != 0;
     if (is_news && state == SINK_STATE_PAUSED) {
         delivery->picture.pauses += picture->state != SINK_STATE_PAUSED;
+        uint64_t ms = delivery->sink->pause_retry_ns / NS_MS;
+        bool is_seconds = ms % 1000 == 0;
         LOG(LOGLINE_ERROR, "sink_paused",
             "sink %s is paused: %s; nothing is lost, the upstream is asked again each %" PRIu64
-            " s",
-            delivery->sink->name, reason, delivery->sink->pause_retry_ns / NS_S);
+            " %s",
+            delivery->sink->name, reason, is_seconds ? ms / 1000 : ms, is_seconds ? "s" : "ms");
     } else if (is_news && state == SINK_STATE_RETRYING && picture->state == SINK_STATE_RUNNING) {
         LOG(LOGLINE_WARNING, "sink_retrying", "sink %s: %s; tried again until it is taken",
             delivery->sink->name, reason);
@@ -61,13 +63,11 @@ static void describe(const struct delivery *delivery, const struct judgement *ju
                      const struct upstream_answer *answer, char *out)
 {
     const char *said = judgement->reason[0] != 0 ? judgement->reason : answer->fault_text;
-    char prefix[CONFIG_SINK_NAME_MAX + 16];
-    int n = snprintf(prefix, sizeof prefix, "sink %s: ", delivery->sink->name);
-    if (strncmp(said, prefix, (size_t)n) == 0) {
-        said += n;
-    }
-    if (answer->status != 0) {
-        (void)snprintf(out, FORWARD_REASON_BYTES, "HTTP %d: %.480s", answer->status, said);
+    said = delivery_said(delivery, said);
+    char status[16];
+    (void)snprintf(status, sizeof status, "HTTP %d", answer->status);
+    if (answer->status != 0 && strncmp(said, status, strlen(status)) != 0) {
+        (void)snprintf(out, FORWARD_REASON_BYTES, "%s: %.480s", status, said);
     } else {
         (void)snprintf(out, FORWARD_REASON_BYTES, "%.500s", said);
     }
@@ -118,7 +118,9 @@ static void on_taken(struct batch *batch, const struct upstream_answer *answer, 
     breaker_on_success(&delivery->breaker);
     if (slot->judgement.verdict == VERDICT_ITEMS && has_item_retries(slot)) {
         window_on_overload(&delivery->window, batch->sent_at_ns, now_ns);
-        set_state(delivery, SINK_STATE_RETRYING, slot->judgement.reason);
+        char reason[FORWARD_REASON_BYTES];
+        describe(delivery, &slot->judgement, answer, reason);
+        set_state(delivery, SINK_STATE_RETRYING, reason);
         return;
     }
     if (batch->frozen.lane == LANE_BACKLOG && !is_overload(answer)) {
@@ -141,6 +143,9 @@ void delivery_verdict_on_answer(void *context, const struct upstream_answer *ans
     struct judgement *judgement = &batch->slot->judgement;
     if (judgement->retry_after_ns == 0) {
         judgement->retry_after_ns = answer->retry_after_ns;
+    }
+    if (judgement->verdict == VERDICT_REFUSED && delivery->protocol->takes_segments) {
+        judgement->verdict = VERDICT_PAUSE; /* a file is no record: there is nothing to take out */
     }
     batch->state = BATCH_ANSWERED;
     delivery->answered_count++;
@@ -219,13 +224,16 @@ static bool quarantine(struct batch *batch, const uint32_t *offsets, uint32_t co
     delivery->notes = before;
     if (r < 0) {
         delivery_rows_notes_free(&fresh);
+        delivery->take_again_ns = clock_mono_ns() + NS_S;
         return false;
     }
     if (fresh != NULL) {
         delivery_rows_note_add(delivery, fresh);
     }
     uint32_t lost = count - work.found;
-    bool is_expired = delivery_log_begin(delivery) > first + offsets[0];
+    uint64_t at = first + offsets[0];
+    bool is_expired = lost != 0 && delivery_log_begin(delivery) > at &&
+                      delivery_expired(delivery, at, at + 1) != 0;
     position->quarantined += work.found;
     position->expired += is_expired ? lost : 0;
     position->damaged += is_expired ? 0 : lost;
@@ -237,12 +245,6 @@ static bool quarantine(struct batch *batch, const uint32_t *offsets, uint32_t co
 }
 
 /* ---- what the pass makes of it ---- */
-
-static void give_slot(struct batch *batch)
-{
-    delivery_read_slot_give(batch->slot);
-    batch->slot = NULL;
-}
 
 static void note_lag(struct batch *batch, uint64_t records, uint64_t now_ns)
 {
@@ -279,13 +281,38 @@ static void take_done(struct batch *batch, uint64_t now_ns)
     delivery_rows_gone(batch);
 }
 
-/* The same bytes later; when, the breaker says. */
-static void take_retry(struct batch *batch)
+static uint64_t retry_backoff_ns(const struct batch *batch)
 {
+    struct delivery *delivery = batch->delivery;
+    const struct backoff_options backoff = {delivery->sink->backoff_min_ns,
+                                            delivery->sink->backoff_max_ns};
+    return backoff_ns(&backoff, batch->retries_in_a_row, batch->slot->judgement.retry_after_ns,
+                      delivery_random(delivery));
+}
+
+/* It waits without a body, and is read again when its time has come: others may have the slot. */
+static void set_aside(struct batch *batch, uint64_t wait_ns, uint64_t now_ns)
+{
+    batch->not_before_ns = now_ns + wait_ns;
+    delivery_read_slot_give(batch->slot);
+    batch->slot = NULL;
+    batch->state = BATCH_COLD;
+}
+
+/* The same bytes later; when, the breaker says. */
+static void take_retry(struct batch *batch, uint64_t now_ns)
+{
+    const struct protocol *protocol = batch->delivery->protocol;
+    bool is_pause = batch->slot->judgement.verdict == VERDICT_PAUSE;
+    batch->retries_in_a_row += !is_pause;
     batch->state = BATCH_READY;
     uint32_t attempts = batch->frozen.attempts;
     if (is_power_of_two(attempts)) { /* for people: seldom enough */
         delivery_rows_put(batch);
+    }
+    if (!is_pause && batch->retries_in_a_row % RETRIES_MAX == 0 && !protocol->is_local &&
+        !protocol->takes_segments) {
+        set_aside(batch, retry_backoff_ns(batch), now_ns);
     }
 }
 
@@ -301,16 +328,6 @@ static void take_refused_again(struct batch *batch)
     (void)snprintf(note->item.reason, sizeof note->item.reason, "%s", judgement->reason);
     delivery_rows_note_add(delivery, note);
     delivery_rows_gone(batch);
-}
-
-static void unfreeze(struct batch *batch)
-{
-    memset(batch->frozen.digest, 0, sizeof batch->frozen.digest);
-    delivery_read_target_drop(batch);
-    batch->frozen.attempts = 0;
-    batch->has_manifest = false;
-    batch->state = BATCH_COLD;
-    delivery_rows_put(batch);
 }
 
 /* Two halves by records; each is read and frozen by itself. */
@@ -335,22 +352,13 @@ static void take_halves(struct batch *batch)
     batch->frozen.last_lsn = right.first_lsn - 1;
     batch->frozen.records = middle;
     batch->frozen.payload_bytes -= right.payload_bytes;
-    give_slot(batch);
-    unfreeze(batch);
-    unfreeze(second);
+    delivery_load_unfreeze(second);
+    delivery_load_unfreeze(batch);
     delivery->picture.bisections++;
 }
 
 static void take_refused(struct batch *batch)
 {
-    struct delivery *delivery = batch->delivery;
-    if (delivery->protocol->takes_segments) { /* a file is no record */
-        batch->state = BATCH_READY;
-        delivery->is_paused = true;
-        delivery->paused_until_ns = clock_mono_ns() + delivery->sink->pause_retry_ns;
-        set_state(delivery, SINK_STATE_PAUSED, batch->slot->judgement.reason);
-        return;
-    }
     if (batch->frozen.quarantine_id != 0) {
         take_refused_again(batch);
     } else if (batch->slot->encoder.record_count > 1) {
@@ -377,23 +385,18 @@ static uint32_t *offsets_of(const struct slot *slot, enum item_verdict which, ui
 static void take_remainder(struct batch *batch, const uint32_t *left, uint32_t count,
                            uint64_t now_ns)
 {
-    struct delivery *delivery = batch->delivery;
-    const struct backoff_options backoff = {delivery->sink->backoff_min_ns,
-                                            delivery->sink->backoff_max_ns};
     batch->retries_in_a_row++;
-    batch->not_before_ns =
-        now_ns + backoff_ns(&backoff, batch->retries_in_a_row,
-                            batch->slot->judgement.retry_after_ns, delivery_random(delivery));
+    uint64_t wait_ns = retry_backoff_ns(batch);
     if (count == batch->slot->encoder.record_count) {
-        batch->state = BATCH_READY; /* the same bytes */
+        set_aside(batch, wait_ns, now_ns); /* the same bytes */
         return;
     }
+    batch->not_before_ns = now_ns + wait_ns;
     batch->frozen.payload_bytes =
         batch->frozen.payload_bytes / batch->slot->encoder.record_count * count;
     batch->frozen.records = count;
     delivery_rows_set_only(batch, left, count, 0);
-    give_slot(batch);
-    unfreeze(batch);
+    delivery_load_unfreeze(batch);
 }
 
 static void take_items(struct batch *batch, uint64_t now_ns)
@@ -422,7 +425,7 @@ static void take_items(struct batch *batch, uint64_t now_ns)
 static enum verdict verdict_of(const struct batch *batch)
 {
     static const enum verdict of_item[] = {
-        [ITEM_DONE] = VERDICT_DONE, [ITEM_RETRY] = VERDICT_RETRY, [ITEM_REFUSED] = VERDICT_REFUSED};
+        [ITEM_DONE] = VERDICT_DONE, [ITEM_RETRY] = VERDICT_ITEMS, [ITEM_REFUSED] = VERDICT_REFUSED};
     enum verdict verdict = batch->slot->judgement.verdict;
     bool is_item = verdict == VERDICT_ITEMS && batch->frozen.quarantine_id != 0;
     return is_item ? of_item[batch->slot->items[0]] : verdict;
@@ -438,11 +441,15 @@ static void take_one(struct batch *batch, uint64_t now_ns)
         take_refused(batch);
         break;
     case VERDICT_ITEMS:
-        take_items(batch, now_ns);
+        if (batch->frozen.quarantine_id != 0) {
+            take_remainder(batch, NULL, 1, now_ns); /* all of it: later */
+        } else {
+            take_items(batch, now_ns);
+        }
         break;
     case VERDICT_RETRY:
     case VERDICT_PAUSE:
-        take_retry(batch);
+        take_retry(batch, now_ns);
         break;
     }
 }
@@ -450,12 +457,21 @@ static void take_one(struct batch *batch, uint64_t now_ns)
 void delivery_verdict_take(struct delivery *delivery, uint64_t now_ns)
 {
     size_t count = delivery->batch_count; /* halves come behind */
+    if (now_ns < delivery->take_again_ns) {
+        return;
+    }
     for (size_t i = 0; i < count && delivery->answered_count > 0; i++) {
         struct batch *batch = delivery->batches[i];
         if (batch->state != BATCH_ANSWERED) {
             continue;
         }
         take_one(batch, now_ns);
-        delivery->answered_count -= batch->state != BATCH_ANSWERED; /* else it could not be read */
+        if (batch->state == BATCH_ANSWERED) { /* what is to be quarantined could not be read */
+            LOG(LOGLINE_ERROR, "forward_read",
+                "sink %s: LSN %" PRIu64 " to %" PRIu64 " cannot be read now, tried again",
+                delivery->sink->name, batch->frozen.first_lsn, batch->frozen.last_lsn);
+            return;
+        }
+        delivery->answered_count--;
     }
 }

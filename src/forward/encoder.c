@@ -33,6 +33,7 @@ static void encoder_reset(struct encoder *encoder)
     encoder->state = 0;
     encoder->end_bytes = ENCODER_END_BYTES;
     encoder->is_refreezing = false;
+    encoder->covered_kinds = 0;
     encoder->first_lsn = 0;
     encoder->last_lsn = 0;
     encoder->segment_id = 0;

@@ -322,9 +322,10 @@ int forward_db_commit(struct forward_db *db, struct err *err)
 
 void forward_db_rollback(struct forward_db *db)
 {
-    ASSERT(db->is_in_pass);
-    roll_back(db);
-    db->is_in_pass = false;
+    if (db->is_in_pass) {
+        roll_back(db);
+        db->is_in_pass = false;
+    }
 }
 
 /* ---- sinks ---- */

@@ -122,6 +122,7 @@ void forward_db_close(struct forward_db *db);
 int forward_db_begin(struct forward_db *db, struct err *err) MUST_USE;
 int forward_db_commit(struct forward_db *db,
                       struct err *err) MUST_USE; /* durable when it returns 0; else rolled back */
+/* Nothing after a commit that failed: that has rolled back already. */
 void forward_db_rollback(struct forward_db *db);
 
 /* 1: found, 0: a new sink, position untouched. */

@@ -22,6 +22,7 @@
 #include "core/mem.h"
 #include "forward/delivery.h"
 #include "forward/forward_db.h"
+#include "forward/protocol.h"
 #include "forward/transport.h"
 
 #define ORDER_ITEMS_MAX 1000u /* of an order for all of a sink, in one pass */
@@ -78,7 +79,9 @@ static int open_db(struct forwarder *forwarder, struct err *err)
     if (r == 0 && found == FORWARD_DB_DAMAGED) {
         LOG(LOGLINE_ERROR, "forward_db",
             "%s was damaged or another node's: kept beside it as .damaged, made again; every sink "
-            "begins as a new one, and upstreams that know keys or ids recognise what they have",
+            "begins as a new one; upstreams that know ids recognise what they have, others may "
+            "have it "
+            "twice",
             path);
     }
     return r;
@@ -98,6 +101,17 @@ static bool on_known_sink(void *context, const char *name, const struct sink_pos
             name, position->live_next);
     }
     return true;
+}
+
+static int check_sinks(const struct forwarder *forwarder, struct err *err)
+{
+    int r = 0;
+    for (unsigned i = 0; i < forwarder->options.sink_count && r == 0; i++) {
+        const struct config_sink *sink = &forwarder->options.sinks[i];
+        r = protocol_check(sink, err);
+        r = r < 0 ? err_wrap(err, r, "sink %s", sink->name) : 0;
+    }
+    return r;
 }
 
 static int open_deliveries(struct forwarder *forwarder, struct err *err)
@@ -165,7 +179,8 @@ int forwarder_open(struct forwarder **out, const struct forwarder_options *optio
         mem_free(forwarder);
         return r;
     }
-    r = open_db(forwarder, err);
+    r = check_sinks(forwarder, err);
+    r = r == 0 ? open_db(forwarder, err) : r;
     r = r == 0 ? transport_open(&forwarder->transport, options->sinks, options->sink_count, err)
                : r;
     r = r == 0 ? open_deliveries(forwarder, err) : r;
@@ -293,12 +308,21 @@ static void take_order(struct forwarder *forwarder)
     (void)pthread_mutex_unlock(&forwarder->mutex);
 }
 
-/* The pass is committed, and what the order wanted with it. */
+static bool is_written(const struct forwarder *forwarder)
+{
+    bool is_clean = true;
+    for (unsigned i = 0; i < forwarder->options.sink_count; i++) {
+        is_clean = is_clean && delivery_is_written(forwarder->deliveries[i]);
+    }
+    return is_clean;
+}
+
+/* What the order wanted is committed, with this pass or, after a commit that failed, with a later one. */
 static void end_order(struct forwarder *forwarder)
 {
     (void)pthread_mutex_lock(&forwarder->mutex);
     struct order *order = &forwarder->order;
-    if (order->is_run) {
+    if (order->is_run && is_written(forwarder)) {
         order->is_run = false;
         order->is_done = true;
         (void)pthread_cond_broadcast(&forwarder->done);
@@ -353,7 +377,6 @@ int forwarder_order(struct forwarder *forwarder, enum forwarder_order what, cons
 
 static void after_failure(struct forwarder *forwarder, uint64_t now_ns, const struct err *err)
 {
-    forward_db_rollback(forwarder->db);
     if (forwarder->failed_at_ns == 0) {
         forwarder->failed_at_ns = now_ns;
     }
@@ -375,7 +398,9 @@ static int collect(struct forwarder *forwarder, struct err *err)
         has_changed |= has_one;
     }
     if (r == 0) {
-        r = forward_db_commit(forwarder->db, err);
+        r = forward_db_commit(forwarder->db, err); /* ends the pass, also when it fails */
+    } else {
+        forward_db_rollback(forwarder->db);
     }
     return r < 0 ? r : has_changed;
 }
@@ -392,15 +417,15 @@ static uint64_t pass(struct forwarder *forwarder)
             (now_ns - forwarder->failed_at_ns) / NS_S);
         forwarder->failed_at_ns = 0;
     }
-    if (r >= 0) {
-        end_order(forwarder);
-    }
     uint64_t due_ns = now_ns + FORWARDER_LOOK_NS;
     for (unsigned i = 0; i < forwarder->options.sink_count; i++) {
         if (r >= 0) {
             delivery_after_commit(forwarder->deliveries[i], clock_mono_ns());
         }
         due_ns = u64_min(due_ns, delivery_due_ns(forwarder->deliveries[i]));
+    }
+    if (r >= 0) {
+        end_order(forwarder);
     }
     retain(forwarder);
     return due_ns;

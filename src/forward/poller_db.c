@@ -7,17 +7,27 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "forward/poller_name.h"
 
 #define CONNECT_TIMEOUT_S_DEFAULT 10u
 #define CONNECT_TIMEOUT_S_MAX     600u
-/* A host that does not answer is given up by the kernel, and libpq goes on with the next one of the list. */
-#define TCP_TIMEOUT_MS "10000"
+#define HOSTS_MAX                 8u
+
+struct conninfo {
+    unsigned timeout_s; /* of a host */
+    unsigned hosts;
+    bool has_tcp_timeout, has_address;
+    char host[POLLER_NAME_HOST_MAX];
+};
 
 struct poller_db {
+    const char *text; /* the conninfo; borrowed */
+    struct conninfo info;
+    char application[64];
+    struct poller_name *name; /* the host's name is being looked up: no conn yet */
     PGconn *conn;
     PGresult *result; /* that is shown */
-    uint64_t connect_timeout_ns;
-    short events; /* what a connect or a send waits for */
+    short events;     /* what a connect or a send waits for */
 };
 
 static void drop_notice(void *context, const PGresult *result)
@@ -43,46 +53,68 @@ static int fail(struct err *err, int code, const char *text)
     return err_set(err, code, "%s", line[0] == 0 ? "the connection is gone" : line);
 }
 
+static unsigned hosts_in(const char *list)
+{
+    unsigned count = 1;
+    for (const char *at = strchr(list, ','); at != NULL && count < HOSTS_MAX;
+         at = strchr(at + 1, ',')) {
+        count++;
+    }
+    return count;
+}
+
+static bool is_option(const PQconninfoOption *option, const char *keyword)
+{
+    return option->val != NULL && strcmp(option->keyword, keyword) == 0;
+}
+
 /* What the conninfo says itself is not overridden, but for what identifies us and what the texts are in. */
-static int read_conninfo(struct poller_db *db, const char *conninfo, bool *has_tcp_timeout,
-                         struct err *err)
+static int read_conninfo(struct conninfo *info, const char *text, struct err *err)
 {
     char *why = NULL;
-    unsigned timeout_s = CONNECT_TIMEOUT_S_DEFAULT;
-    PQconninfoOption *options = PQconninfoParse(conninfo, &why);
+    *info = (struct conninfo){.timeout_s = CONNECT_TIMEOUT_S_DEFAULT, .hosts = 1};
+    PQconninfoOption *options = PQconninfoParse(text, &why);
     if (options == NULL) {
         int r = fail(err, -EINVAL, why == NULL ? "conninfo cannot be read" : why);
         PQfreemem(why);
         return r;
     }
     for (const PQconninfoOption *at = options; at->keyword != NULL; at++) {
-        if (at->val == NULL) {
-            continue;
-        }
-        *has_tcp_timeout |= strcmp(at->keyword, "tcp_user_timeout") == 0;
         unsigned seconds = 0;
-        if (strcmp(at->keyword, "connect_timeout") == 0 && sscanf(at->val, "%u", &seconds) == 1 &&
-            seconds > 0) {
-            timeout_s = (unsigned)u64_max(2, u64_min(seconds, CONNECT_TIMEOUT_S_MAX));
+        if (is_option(at, "host") || is_option(at, "hostaddr")) {
+            info->hosts = (unsigned)u64_max(info->hosts, hosts_in(at->val));
         }
+        if (is_option(at, "host")) {
+            (void)snprintf(info->host, sizeof info->host, "%s", at->val);
+        }
+        if (is_option(at, "connect_timeout") && sscanf(at->val, "%u", &seconds) == 1 &&
+            seconds > 0) {
+            info->timeout_s = (unsigned)u64_max(2, u64_min(seconds, CONNECT_TIMEOUT_S_MAX));
+        }
+        info->has_tcp_timeout |= is_option(at, "tcp_user_timeout");
+        info->has_address |= is_option(at, "hostaddr");
     }
     PQconninfoFree(options);
-    db->connect_timeout_ns = timeout_s * NS_S;
     return 0;
 }
 
-static int start(struct poller_db *db, const char *conninfo, const char *application,
-                 struct err *err)
+/* hosts, addresses: "" : those of the conninfo; else lists of the same length. */
+static int start(struct poller_db *db, const char *hosts, const char *addresses, struct err *err)
 {
-    bool has_tcp_timeout = false;
-    int r = read_conninfo(db, conninfo, &has_tcp_timeout, err);
-    if (r < 0) {
-        return r;
-    }
-    /* The later of two counts; dbname is expanded as a conninfo. */
-    const char *const names[] = {"dbname", "application_name", "client_encoding",
-                                 has_tcp_timeout ? NULL : "tcp_user_timeout", NULL};
-    const char *const values[] = {conninfo, application, "UTF8", TCP_TIMEOUT_MS, NULL};
+    char tcp_timeout_ms[16];
+    /* The kernel gives a host up that does not answer, and libpq goes on with the next one of the list. */
+    (void)snprintf(tcp_timeout_ms, sizeof tcp_timeout_ms, "%u", db->info.timeout_s * 1000);
+    /* The later of two counts; dbname is expanded as a conninfo; an empty value is none. */
+    const char *const names[] = {"dbname",
+                                 "application_name",
+                                 "client_encoding",
+                                 "tcp_user_timeout",
+                                 hosts[0] == 0 ? NULL : "host",
+                                 "hostaddr",
+                                 NULL};
+    const char *const values[] = {
+        db->text, db->application, "UTF8", db->info.has_tcp_timeout ? NULL : tcp_timeout_ms,
+        hosts,    addresses,       NULL};
     db->conn = PQconnectStartParams(names, values, 1);
     if (db->conn == NULL) {
         return err_set(err, -ENOMEM, "no memory for a connection"); /* UNTESTED: as it says */
@@ -93,11 +125,25 @@ static int start(struct poller_db *db, const char *conninfo, const char *applica
                                                 : 0;
 }
 
+static int begin(struct poller_db *db, struct err *err)
+{
+    int r = read_conninfo(&db->info, db->text, err);
+    if (r < 0) {
+        return r;
+    }
+    if (!db->info.has_address && poller_name_is_needed(db->info.host)) {
+        return poller_name_open(&db->name, db->info.host, err);
+    }
+    return start(db, "", "", err);
+}
+
 int poller_db_open(struct poller_db **db, const char *conninfo, const char *application,
                    struct err *err)
 {
     struct poller_db *made = mem_alloc(sizeof *made);
-    int r = start(made, conninfo, application, err);
+    made->text = conninfo;
+    (void)snprintf(made->application, sizeof made->application, "%s", application);
+    int r = begin(made, err);
     if (r < 0) {
         poller_db_close(made);
         return r;
@@ -111,6 +157,7 @@ void poller_db_close(struct poller_db *db)
     if (db == NULL) {
         return;
     }
+    poller_name_close(db->name);
     PQclear(db->result);
     PQfinish(db->conn);
     mem_free(db);
@@ -118,7 +165,32 @@ void poller_db_close(struct poller_db *db)
 
 uint64_t poller_db_connect_timeout_ns(const struct poller_db *db)
 {
-    return db->connect_timeout_ns;
+    return db->info.timeout_s * db->info.hosts * NS_S;
+}
+
+/* The name is asked for; then as libpq would go on: each address, under the same name (which certificates and passfiles know). */
+static int look_up(struct poller_db *db, struct err *err)
+{
+    char addresses[POLLER_ADDRESSES_MAX * 64];
+    char hosts[POLLER_ADDRESSES_MAX * (POLLER_NAME_HOST_MAX + 1)];
+    struct buf of_addresses;
+    struct buf of_hosts;
+    unsigned count = 0;
+    buf_init(&of_addresses, addresses, sizeof addresses);
+    buf_init(&of_hosts, hosts, sizeof hosts);
+    int r = poller_name_step(db->name, &of_addresses, &count, err);
+    if (r <= 0) {
+        return r;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        buf_printf(&of_hosts, "%s%s", i == 0 ? "" : ",", db->info.host);
+    }
+    buf_put_char(&of_hosts, 0);
+    ASSERT(!of_hosts.is_truncated);
+    poller_name_close(db->name);
+    db->name = NULL;
+    db->info.hosts = count;
+    return start(db, hosts, addresses, err);
 }
 
 static int on_connected(struct poller_db *db, struct err *err)
@@ -137,6 +209,9 @@ static int on_connected(struct poller_db *db, struct err *err)
 
 int poller_db_connect(struct poller_db *db, struct err *err)
 {
+    if (db->conn == NULL) {
+        return look_up(db, err);
+    }
     switch (PQconnectPoll(db->conn)) {
     case PGRES_POLLING_READING:
         db->events = POLLIN;
@@ -247,5 +322,5 @@ unsigned poller_db_columns(const struct poller_db *db, struct poller_column *col
 int poller_db_wait(const struct poller_db *db, short *events)
 {
     *events = db->events;
-    return PQsocket(db->conn);
+    return db->conn == NULL ? -1 : PQsocket(db->conn);
 }

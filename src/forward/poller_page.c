@@ -42,8 +42,8 @@ static bool is_finite(struct slice value)
            value.data[at] <= '9';
 }
 
-static void note_invalid(struct poller_page *page, struct slice name, const struct poller_value *value,
-                         struct slice time)
+static void note_invalid(struct poller_page *page, struct slice name,
+                         const struct poller_value *value, struct slice time)
 {
     page->group_invalid++;
     if (page->invalid_why[0] != 0) {
@@ -127,12 +127,12 @@ void poller_page_add(struct poller_page *page, const struct poller_value *values
     if (page->is_full) {
         return;
     }
-    if (values[0].is_null ||
-        poller_mark_encode(&mark, slice_of(page->shape->identity), values,
-                           page->shape->key_count) < 0) {
+    if (values[0].is_null || poller_mark_encode(&mark, slice_of(page->shape->identity), values,
+                                                page->shape->key_count) < 0) {
         /* The query leaves both out, the second as far as it can tell: a database in another encoding counts other bytes
          * than the UTF-8 that arrives. */
-        note_invalid(page, SLICE_LITERAL("a key"), &values[0], SLICE_LITERAL("a place no mark fits"));
+        note_invalid(page, SLICE_LITERAL("a key"), &values[0],
+                     SLICE_LITERAL("a place no mark fits"));
         return;
     }
     if (!poller_mark_equal(&mark, &page->group)) {

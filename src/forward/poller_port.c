@@ -160,8 +160,8 @@ static unsigned settle(struct poller_port *port, uint64_t end, uint64_t first_ls
     /* Positions are compared by difference, so that they may wrap. */
     while (count < port->pending_count && (int64_t)(port->pending[count].end - end) <= 0) {
         lsn += port->pending[count].records;
-        acks[count] = (struct poller_ack){port->pending[count].who, cause,
-                                          cause == 0 ? lsn - 1 : 0};
+        acks[count] =
+            (struct poller_ack){port->pending[count].who, cause, cause == 0 ? lsn - 1 : 0};
         count++;
     }
     port->pending_count -= count;

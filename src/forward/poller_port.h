@@ -29,9 +29,9 @@ void poller_port_init(struct poller_port *port, struct store_port *of_store);
 void poller_port_free(struct poller_port *port);
 
 struct poller_request {
-    unsigned who;           /* of the pollers; has nothing pending */
-    struct slice body;      /* NDJSON */
-    struct watermark mark;  /* what its last record says */
+    unsigned who;          /* of the pollers; has nothing pending */
+    struct slice body;     /* NDJSON */
+    struct watermark mark; /* what its last record says */
     uint64_t now_ns;
     int64_t real_ns;
 };

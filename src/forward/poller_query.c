@@ -136,8 +136,8 @@ static int take_listed(struct poller_shape *shape, const struct config_poller *p
         (void)snprintf(name, sizeof name, "%.*s", (int)u64_min(bytes, sizeof name - 1), from);
         from += bytes;
         const struct poller_column *column = find_column(columns, count, name);
-        int r = column == NULL ? no_column(err, poller, name)
-                               : add_value(shape, poller, column, err);
+        int r =
+            column == NULL ? no_column(err, poller, name) : add_value(shape, poller, column, err);
         if (r < 0) {
             return r;
         }

@@ -30,7 +30,8 @@
 
 /* What a table's rows look like: keys first (time, then step and metric where there are any), then values. */
 struct poller_shape {
-    char identity[POLLER_TABLE_BYTES_MAX + 1]; /* table(time,step,metric): what a mark is a mark of */
+    char identity[POLLER_TABLE_BYTES_MAX +
+                  1]; /* table(time,step,metric): what a mark is a mark of */
     unsigned key_count;
     char keys[POLLER_KEYS_MAX][POLLER_NAME_BYTES];
     uint32_t key_bytes_max[POLLER_KEYS_MAX]; /* 0: its type is never long */
@@ -50,7 +51,8 @@ void poller_shape_init(struct poller_shape *shape, const struct config_poller *p
 /* Finds key and value columns among those of the table. -EINVAL with a text for people: one is missing, or is of a type
  * that it cannot have. */
 int poller_shape_take(struct poller_shape *shape, const struct config_poller *poller,
-                      const struct poller_column *columns, unsigned count, struct err *err) MUST_USE;
+                      const struct poller_column *columns, unsigned count,
+                      struct err *err) MUST_USE;
 
 /* A SELECT that returns no row, for the columns. sql is NUL-terminated; ERR_LIMIT when it does not fit. */
 int poller_query_describe(struct buf *sql, const struct config_poller *poller) MUST_USE;

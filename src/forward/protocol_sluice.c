@@ -1,9 +1,13 @@
 /*
  * protocol sluice: another Sluice, POST {url}/v1/replicate, exactly once by (node, LSN) on the other side. Pure.
  *
- * The body is NDJSON of the meta form (form.h). A record's payload arrives as the client sent it but for line breaks
+ * The body is NDJSON of the lines of model/envelope.h. A record's payload arrives as the client sent it but for line breaks
  * between its tokens, which a line cannot have: they become spaces, so the meaning is exact, the bytes of such a
- * record are not.
+ * record are not. A record that came from another Sluice says where it was first, and which nodes it passed.
+ *
+ * Sluice-Range claims LSNs that are not in the request, and the other side will take none of them later: so it is sent only
+ * where the request is known to hold every record of those kinds (covered_kinds), and speaks for those kinds
+ * (Sluice-Kinds): another sink may send the other kinds to the same place.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +20,7 @@
 static void sluice_encoding(const struct config_sink *sink, char *out)
 {
     (void)sink;
-    (void)snprintf(out, FORWARD_ENCODING_BYTES, "sluice/replicate/1");
+    (void)snprintf(out, FORWARD_ENCODING_BYTES, "sluice/replicate/2");
 }
 
 static void sluice_begin(struct encoder *encoder)
@@ -24,11 +28,90 @@ static void sluice_begin(struct encoder *encoder)
     encoder->end_bytes = 0;
 }
 
+enum {
+    /* A line without its payload: the names, four numbers of 20 bytes, a time of 27, two ULIDs, and one for each node that it
+     * passed. */
+    LINE_BYTES_MAX = 384 + (FIRST_VIA_MAX + 1) * (ULID_TEXT_BYTES + 3),
+};
+
+static uint8_t *put_ulid(uint8_t *at, const struct ulid *ulid)
+{
+    *at = '"';
+    ulid_format((char *)at + 1, ulid);
+    at[1 + ULID_TEXT_BYTES] = '"';
+    return at + ULID_TEXT_BYTES + 2;
+}
+
+static uint8_t *put_i64(uint8_t *at, int64_t number)
+{
+    if (number < 0) {
+        *at++ = '-';
+    }
+    uint64_t size = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    return at + u64_format((char *)at, size);
+}
+
+/* ,"origin":{"node":...,"lsn":...,"via":[...]}: the first node, and those between it and us. */
+static uint8_t *put_origin(uint8_t *at, const struct record *record)
+{
+    struct origin origin;
+    struct first_origin first;
+    if (record->meta.bytes == 0 || meta_find_origin(&origin, record->meta) != 1) {
+        return at;
+    }
+    bool is_passed = meta_find_first(&first, record->meta) == 1;
+    at = FORM_COPY_WORD(at, ",\"origin\":{\"node\":");
+    at = put_ulid(at, is_passed ? &first.node : &origin.node);
+    at = FORM_COPY_WORD(at, ",\"lsn\":");
+    at += u64_format((char *)at, is_passed ? first.lsn : origin.lsn);
+    if (is_passed) {
+        at = FORM_COPY_WORD(at, ",\"via\":[");
+        for (unsigned i = 0; i < first.via_count; i++) {
+            at = put_ulid(at, &first.via[i]);
+            *at++ = ',';
+        }
+        at = put_ulid(at, &origin.node);
+        *at++ = ']';
+    }
+    *at++ = '}';
+    return at;
+}
+
+static void put_line(struct encoder *encoder, const struct forward_record *record)
+{
+    struct slice payload = record->record.payload;
+    uint8_t *start = body_room(&encoder->body, LINE_BYTES_MAX + payload.bytes);
+    if (UNLIKELY(start == NULL)) {
+        return;
+    }
+    const char *kind = form_kind_name(record->record.kind);
+    struct slice received_at = form_received_at(encoder, record->received_at_ns);
+    uint8_t *at = FORM_COPY_WORD(start, "{\"id\":");
+    at = put_ulid(at, &record->record.id);
+    at = FORM_COPY_WORD(at, ",\"lsn\":");
+    at += u64_format((char *)at, record->lsn);
+    at = FORM_COPY_WORD(at, ",\"kind\":\"");
+    at = form_copy(at, kind, strlen(kind));
+    at = FORM_COPY_WORD(at, "\",\"received_at\":\"");
+    at = form_copy(at, received_at.data, received_at.bytes);
+    at = FORM_COPY_WORD(at, "\",\"event_time\":");
+    at = put_i64(at, record->record.event_time_ns);
+    if (record->record.severity != SEVERITY_NONE) {
+        at = FORM_COPY_WORD(at, ",\"severity\":");
+        at += u64_format((char *)at, record->record.severity);
+    }
+    at = put_origin(at, &record->record);
+    at = FORM_COPY_WORD(at, ",\"record\":");
+    ASSERT((size_t)(at - start) < LINE_BYTES_MAX - 2);
+    at = form_copy_payload(at, payload, FORM_ONE_LINE);
+    at = FORM_COPY_WORD(at, "}\n");
+    body_add(&encoder->body, (size_t)(at - start));
+}
+
 static int sluice_add(struct encoder *encoder, const struct forward_record *record, struct err *err)
 {
     (void)err;
-    form_put_meta(encoder, &encoder->body, record, FORM_ONE_LINE);
-    body_put(&encoder->body, "\n", 1);
+    put_line(encoder, record);
     return 0;
 }
 
@@ -45,14 +128,40 @@ static void sluice_url(const struct encoder *encoder, char *out)
     out[url.is_truncated ? 0 : url.bytes] = '\0';
 }
 
+/* The names of kinds, with commas; bits without a name are not claimed. False: all kinds, whatever they are called. */
+static bool kinds_text(char *out, size_t room, uint32_t kinds)
+{
+    struct buf text;
+    buf_init(&text, (uint8_t *)out, room - 1);
+    for (unsigned kind = 0; kind <= RECORD_KIND_MAX; kind++) {
+        const char *name = record_kind_name((enum record_kind)kind);
+        if (name != NULL && (kinds & 1u << kind) != 0) {
+            buf_put_text(&text, text.bytes == 0 ? "" : ",");
+            buf_put_text(&text, name);
+        }
+    }
+    ASSERT(!text.is_truncated);
+    out[text.bytes] = '\0';
+    return kinds != UINT32_MAX && kinds != 0;
+}
+
 static void sluice_headers(const struct encoder *encoder, char *out)
 {
     char node[ULID_TEXT_BYTES];
+    char kinds[128];
+    char *at = out;
+    uint32_t covered = encoder->covered_kinds;
     ulid_format(node, &encoder->node);
-    int bytes =
-        snprintf(out, 1024, "Sluice-Node: %.26s%cSluice-Range: %llu-%llu", node, 0,
-                 (unsigned long long)encoder->first_lsn, (unsigned long long)encoder->last_lsn);
-    out[bytes + 1] = '\0'; /* The empty one that ends. */
+    at += snprintf(at, 64, "Sluice-Node: %.26s", node) + 1;
+    if (covered != 0) {
+        at += snprintf(at, 64, "Sluice-Range: %llu-%llu", (unsigned long long)encoder->first_lsn,
+                       (unsigned long long)encoder->last_lsn) +
+              1;
+    }
+    if (kinds_text(kinds, sizeof kinds, covered != 0 ? covered : encoder->sink->kinds)) {
+        at += snprintf(at, 256, "Sluice-Kinds: %s", kinds) + 1;
+    }
+    *at = '\0'; /* The empty one that ends. */
 }
 
 /* ---- the answer: {"status":"accepted","accepted":n,"duplicates":m,"rejected":k,"errors":[{"index":i,"detail":...}]} ---- */

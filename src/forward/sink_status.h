@@ -29,6 +29,7 @@ struct sink_picture {
     uint64_t delivered_bytes; /* of request bodies before compression, since start; and as sent */
     uint64_t sent_bytes;
     uint64_t requests, retries, refused, bisections, pauses; /* since start */
+    uint64_t refrozen; /* batches that were frozen anew, under another key */
     uint64_t breaker_opened;
     uint64_t breaker; /* enum breaker_state */
     uint64_t state;   /* enum sink_state */

@@ -475,6 +475,8 @@ static void json_refuse(struct reading *reading)
     issue_add(reading, &(struct issue){.type = ISSUE_JSON_INVALID,
                                        .text = reading->scan.fault.text,
                                        .offset = reading->scan.fault.offset});
+    /* As FastAPI, which reads the JSON before it knows of elements. */
+    reading->judgement->issues.items[0].index = ISSUE_NO_INDEX;
 }
 
 /* FastAPI takes a body of no bytes for no body at all. */
@@ -520,9 +522,9 @@ struct slice run_status_normalise(struct slice status)
         const char *said;
         const char *stored;
     } statuses[] = {
-        {"running", "running"},     {"success", "success"},   {"failure", "failure"},
-        {"partial", "partial"},     {"timeout", "timeout"},   {"cancelled", "cancelled"},
-        {"failed", "failure"},      {"completed", "success"}, {"succeeded", "success"},
+        {"running", "running"}, {"success", "success"},   {"failure", "failure"},
+        {"partial", "partial"}, {"timeout", "timeout"},   {"cancelled", "cancelled"},
+        {"failed", "failure"},  {"completed", "success"}, {"succeeded", "success"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(statuses); i++) {
         if (slice_equal(status, literal(statuses[i].said))) {

@@ -1,17 +1,26 @@
 /*
- * run: the commands of the agent-run API (api.md §2): what a client may say, read from its JSON in one pass, judged in
- * pydantic's terms. Pure. The same reading serves the shard (judge before the log) and the applier (bind after the log), so what
- * was accepted can always be applied.
+ * run: the commands of the agent-run API (api.md §2): what a client may say, read from its JSON in
+ * one pass, judged in pydantic's terms. Pure. The same reading serves the shard (judge before the
+ * log) and the applier (bind after the log), so what was accepted can always be applied.
  *
  * A command is one JSON object:
- *   CREATE      POST /api/v1/runs, each element of a batch (§2.2)
+ *   CREATE      POST /api/v1/runs, each element of a batch (§2.2; run_batch.h)
  *   UPDATE      PATCH /api/v1/runs/{event_id}
  *   ASSOCIATE   POST .../associate-commit
  *   EVENT       POST .../events
- * Unknown keys are ignored. A duplicate known key is refused. Strings are UTF-8 without NUL (SQLite would cut them there: the
- * answer says so). Integers are 64-bit; beyond that, or with a fraction, they are refused ("int_type", "int_from_float",
- * "int_parsing" as pydantic says them; a whole float such as 3.0 and a string of digits are taken, as pydantic does in lax mode;
- * so are bool forms 0/1/"true" for api_posted).
+ * Unknown keys are ignored, also repeated ones. A known key that is there twice is refused. Strings
+ * are UTF-8 without NUL (SQLite would cut them there: the answer says so). Integers are 64-bit;
+ * what is taken for one, and for a boolean, is told in run_number.h: pydantic's lax mode, exact. A
+ * whole number above the range is "int_parsing_size"; one below it is negative, as any other
+ * negative number.
+ *
+ * null: an absent field in UPDATE, always. In the others it is stored as NULL where the column has
+ * no default, means "not said" for created_at and timestamp, 0 for duration_ms, and is refused for
+ * every other field with a default and for required ones, as pydantic refuses it. `{}` is stored as
+ * NULL; in UPDATE that is a field to update (RUN_NULL, in order).
+ *
+ * Issues and the negative field come in the order of enum run_field, whatever the client's order.
+ * At most ISSUES_PER_RECORD_MAX issues are told.
  */
 #ifndef MODEL_RUN_H
 #define MODEL_RUN_H
@@ -19,6 +28,9 @@
 #include "core/base.h"
 #include "core/buf.h"
 #include "model/issue.h"
+
+/* An event_id is a key in the log and in paths; it has 1 to so many bytes. */
+#define RUN_EVENT_ID_BYTES_MAX 1024u
 
 enum run_command {
     RUN_CREATE = 1,
@@ -102,8 +114,8 @@ struct run_value {
 
 struct run_fields {
     struct run_value values[RUN_FIELD_COUNT];
-    uint8_t
-        order[RUN_FIELD_COUNT]; /* enum run_field, as the client ordered them (fields_updated) */
+    /* enum run_field of all that are not RUN_ABSENT, as the client ordered them (fields_updated) */
+    uint8_t order[RUN_FIELD_COUNT];
     unsigned count;
 };
 
@@ -111,7 +123,8 @@ enum run_judged {
     RUN_GOOD = 0,
     RUN_BAD_SHAPE, /* 422: issues is filled */
     RUN_NEGATIVE,  /* 400 "Value must be non-negative: <field>": negative is the field */
-    RUN_EMPTY, /* UPDATE without a field to update: 400 "No valid fields to update", after 404 was ruled out */
+    RUN_EMPTY,     /* UPDATE without a field to update: 400 "No valid fields to update", after 404
+                      was ruled out */
 };
 struct run_judgement {
     enum run_judged judged;
@@ -119,8 +132,10 @@ struct run_judgement {
     struct issue_list issues;
 };
 
-/* object: one valid or invalid JSON text (a JSON fault is RUN_BAD_SHAPE with json_invalid). scratch: at least object.bytes bytes, for
- * unescaped texts; fields borrow from both. index: of the element in a batch, or ISSUE_NO_INDEX. */
+/* object: any text; malformed JSON is RUN_BAD_SHAPE with json_invalid, no bytes at all are "missing",
+ * as FastAPI says. scratch: at least object.bytes bytes, for unescaped texts; fields borrow from
+ * both (and a status from static text). index: of the element in a batch, or ISSUE_NO_INDEX. Unless
+ * the judgement is RUN_GOOD or RUN_EMPTY, fields are of no use. Pure; 24 KiB of stack. */
 void run_read(struct run_fields *fields, struct run_judgement *judgement, enum run_command command,
               struct slice object, uint8_t *scratch, uint32_t index);
 
@@ -128,7 +143,13 @@ const char *run_field_name(enum run_field field); /* the column's, or the comman
 /* "failed" -> "failure" ...; {NULL, 0} for an unknown one. Case as the document: exact. Pure. */
 struct slice run_status_normalise(struct slice status);
 
-/* URL rules of §2.3. Pure; 0 where there is none. out: RUN_URL_BYTES. Returns the bytes. */
+/* URL rules of §2.3. Pure; 0 where there is none. out: RUN_URL_BYTES. Returns the bytes.
+ *
+ * What §2.3 leaves open. A repository with white space, a control character or a backslash in it
+ * has no URL, nor one without a host, nor one whose URL would be longer than RUN_URL_BYTES. The
+ * host is what stands behind the last '@' of the authority and before its port, in any case. There
+ * is no commit URL where the repository has a query or a fragment (the commit would land in it) or
+ * no path, nor for a hash that is not made of unreserved characters (RFC 3986) or only of dots. */
 #define RUN_URL_BYTES 4096
 size_t run_repo_url(char *out, struct slice git_repo);
 size_t run_commit_url(char *out, struct slice git_repo, struct slice commit_hash);

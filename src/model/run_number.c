@@ -90,7 +90,7 @@ enum run_number run_number_of_number(struct slice number, int64_t *value)
         return RUN_NUMBER_INFINITE;
     }
     struct magnitude magnitude = {0, false};
-    int64_t zeros = 0;     /* read, and not yet in the magnitude */
+    int64_t zeros = 0;         /* read, and not yet in the magnitude */
     int64_t magnitude_end = 0; /* how many digits before the point the magnitude ends; negative:
                                   behind it */
     for (size_t i = 0; i < parts.exponent; i++) {
@@ -105,8 +105,8 @@ enum run_number run_number_of_number(struct slice number, int64_t *value)
         magnitude_shift_zeros(&magnitude, zeros);
         magnitude_shift(&magnitude, (unsigned)c - '0');
         zeros = 0;
-        magnitude_end = i < parts.point ? (int64_t)(parts.point - i) - 1
-                                        : (int64_t)parts.point - (int64_t)i;
+        magnitude_end =
+            i < parts.point ? (int64_t)(parts.point - i) - 1 : (int64_t)parts.point - (int64_t)i;
     }
     if (parts.exponent < number.bytes) {
         magnitude_end += exponent_read(
@@ -179,11 +179,11 @@ int run_number_of_word(struct slice text)
         struct slice word;
         int value;
     } words[] = {
-        {{(const uint8_t *)"0", 1}, 0},    {{(const uint8_t *)"1", 1}, 1},
-        {{(const uint8_t *)"f", 1}, 0},    {{(const uint8_t *)"t", 1}, 1},
-        {{(const uint8_t *)"n", 1}, 0},    {{(const uint8_t *)"y", 1}, 1},
-        {{(const uint8_t *)"no", 2}, 0},   {{(const uint8_t *)"yes", 3}, 1},
-        {{(const uint8_t *)"off", 3}, 0},  {{(const uint8_t *)"on", 2}, 1},
+        {{(const uint8_t *)"0", 1}, 0},     {{(const uint8_t *)"1", 1}, 1},
+        {{(const uint8_t *)"f", 1}, 0},     {{(const uint8_t *)"t", 1}, 1},
+        {{(const uint8_t *)"n", 1}, 0},     {{(const uint8_t *)"y", 1}, 1},
+        {{(const uint8_t *)"no", 2}, 0},    {{(const uint8_t *)"yes", 3}, 1},
+        {{(const uint8_t *)"off", 3}, 0},   {{(const uint8_t *)"on", 2}, 1},
         {{(const uint8_t *)"false", 5}, 0}, {{(const uint8_t *)"true", 4}, 1},
     };
     for (size_t i = 0; i < ARRAY_COUNT(words); i++) {

@@ -21,9 +21,9 @@ struct field_row {
 #define SERVER(name)           ROW(name, 0, 0, 0, false)
 #define REQUIRED(name)         ROW(name, IN_CREATE, RUN_KIND_TEXT, RUN_NULL_REFUSED, true)
 #define TEXT(name)             ROW(name, IN_CREATE, RUN_KIND_TEXT, RUN_NULL_STORED, false)
-#define TEXT_UPDATED(name)     ROW(name, IN_CREATE | IN_UPDATE, RUN_KIND_TEXT, RUN_NULL_STORED, false)
 #define CREATED(name, kind)    ROW(name, IN_CREATE, kind, RUN_NULL_REFUSED, false)
 #define UPDATED(name, kind, n) ROW(name, IN_CREATE | IN_UPDATE, kind, n, false)
+#define TEXT_UPDATED(name)     UPDATED(name, RUN_KIND_TEXT, RUN_NULL_STORED)
 
 static const struct field_row rows[RUN_FIELD_COUNT] = {
     [RUN_ID] = SERVER("id"),
@@ -76,8 +76,7 @@ static const struct field_row rows[RUN_FIELD_COUNT] = {
     [RUN_COMMIT_HASH] = ROW("commit_hash", IN_ASSOCIATE, RUN_KIND_HASH, RUN_NULL_REFUSED, true),
     [RUN_COMMIT_SOURCE] =
         ROW("commit_source", IN_ASSOCIATE, RUN_KIND_SOURCE, RUN_NULL_REFUSED, true),
-    [RUN_COMMIT_AUTHOR] =
-        ROW("commit_author", IN_ASSOCIATE, RUN_KIND_TEXT, RUN_NULL_STORED, false),
+    [RUN_COMMIT_AUTHOR] = ROW("commit_author", IN_ASSOCIATE, RUN_KIND_TEXT, RUN_NULL_STORED, false),
     [RUN_COMMIT_TIMESTAMP] =
         ROW("commit_timestamp", IN_ASSOCIATE, RUN_KIND_TEXT, RUN_NULL_STORED, false),
     [RUN_EVENT_TYPE] = ROW("event_type", IN_EVENT, RUN_KIND_TEXT, RUN_NULL_REFUSED, true),

@@ -30,7 +30,10 @@
 #include "store/store.h"
 
 #define ARCHIVE_RETRY_NS NS_S
-#define ARCHIVE_SLEEP_NS (NS_S / 4)
+/* After so many failed reads of a segment, a second apart, what cannot be read counts as lost: it is sealed as damaged, and so
+ * is not in the way of what is behind it. */
+#define SEAL_UNREADABLE_TRIES 10u
+#define ARCHIVE_SLEEP_NS      (NS_S / 4)
 
 struct archive;
 

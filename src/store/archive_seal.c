@@ -50,6 +50,20 @@ void archive_seal_close(struct archive *archive)
     }
 }
 
+/* A sector may be gone for good. Were it tried for ever, nothing behind it would ever be sealed, or expire
+ * by its age. */
+static void seal_note_unreadable(struct archive_seal *seal, int result)
+{
+    bool is_same = seal->unreadable_id == seal->id;
+    seal->unreadable_id = seal->id;
+    seal->unreadable_count = result != -EIO ? 0 : is_same ? seal->unreadable_count + 1 : 1;
+    if (seal->unreadable_count == SEAL_UNREADABLE_TRIES) {
+        LOG(LOGLINE_ERROR, "segment_unreadable",
+            "segment %" PRIu64 " could not be read %u times: what cannot be read counts as lost",
+            seal->id, SEAL_UNREADABLE_TRIES);
+    }
+}
+
 static bool seal_failed(struct archive *archive, uint64_t now_ns, const struct err *err)
 {
     char what[64];
@@ -103,7 +117,11 @@ static int seal_walk_open(struct archive *archive, size_t index, struct err *err
     seal->has_batch = false;
     seal->is_after_gap = false;
     seal->active_at_open = archive->active_seen;
-    return log_walk_open(&seal->walk, archive->io, lsn_before(archive, index), err);
+    bool is_given_up =
+        seal->unreadable_id == seal->id && seal->unreadable_count >= SEAL_UNREADABLE_TRIES;
+    uint64_t from_lsn = lsn_before(archive, index);
+    return is_given_up ? log_walk_open_around(&seal->walk, archive->io, from_lsn, err)
+                       : log_walk_open(&seal->walk, archive->io, from_lsn, err);
 }
 
 static int seal_begin(struct archive *archive, size_t index, struct err *err)
@@ -365,7 +383,11 @@ bool archive_seal_step(struct archive *archive, uint64_t now_ns)
         if (index == SIZE_MAX) {
             return false;
         }
-        return seal_begin(archive, index, &err) < 0 ? seal_failed(archive, now_ns, &err) : true;
+        int r = seal_begin(archive, index, &err);
+        if (r < 0) {
+            seal_note_unreadable(seal, r);
+        }
+        return r < 0 ? seal_failed(archive, now_ns, &err) : true;
     }
     uint64_t bytes = 0;
     for (unsigned i = 0; i < SEAL_STEP_BATCHES && bytes < SEAL_STEP_BYTES; i++) {
@@ -377,6 +399,7 @@ bool archive_seal_step(struct archive *archive, uint64_t now_ns)
             return true;
         }
         if (r < 0) {
+            seal_note_unreadable(seal, r);
             return seal_failed(archive, now_ns, &err);
         }
         const struct batch_header *header = &seal->batch.header;

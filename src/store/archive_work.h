@@ -58,6 +58,9 @@ struct archive_seal {
     struct digest *digest;
     struct segment_footer footer;
     uint64_t retry_at_ns;
+    uint64_t
+        unreadable_id; /* the segment that could not be read last time, and how often in a row */
+    unsigned unreadable_count;
 };
 
 enum compact_phase {

@@ -21,6 +21,7 @@
 
 struct backup {
     const char *data_dir;
+    const char *runs_db; /* NULL: in data_dir */
     const char *to;
     struct backup_copy copy;
     struct file_io *io;
@@ -47,35 +48,56 @@ static void leave_out(void *context, const char *line)
     }
 }
 
-/* A database or a small file. Not there: nothing to do. */
-static int take_file(struct backup *backup, const char *name, bool is_sqlite, struct err *err)
+static int take_node(struct backup *backup, struct err *err)
 {
     char from[BACKUP_PATH_MAX];
     char to[BACKUP_PATH_MAX];
     struct backup_entry entry;
-    int r = backup_path(from, backup->data_dir, name, err);
-    r = r == 0 ? backup_path(to, backup->to, name, err) : r;
+    int r = backup_path(from, backup->data_dir, NODE_FILE, err);
+    r = r == 0 ? backup_path(to, backup->to, NODE_FILE, err) : r;
     if (r < 0 || access(from, F_OK) != 0) {
         return r;
     }
-    if (is_sqlite) {
-        r = sqlite_backup_file(from, to, err);
-        r = r == 0 ? backup_digest_file(&backup->copy, to, entry.digest, &entry.bytes, err) : r;
-    } else {
-        r = backup_copy_file(&backup->copy, from, to, entry.digest, &entry.bytes, err);
-    }
+    r = backup_copy_file(&backup->copy, from, to, entry.digest, &entry.bytes, err);
+    return r == 0 ? add_entry(backup, &entry, NODE_FILE, err) : r;
+}
+
+/* Under the name that it has in a data directory. */
+static int take_database(struct backup *backup, const char *from, const char *name, struct err *err)
+{
+    char to[BACKUP_PATH_MAX];
+    struct backup_entry entry;
+    int r = backup_path(to, backup->to, name, err);
+    r = r == 0 ? sqlite_backup_file(from, to, err) : r;
+    r = r == 0 ? backup_digest_file(&backup->copy, to, entry.digest, &entry.bytes, err) : r;
     return r == 0 ? add_entry(backup, &entry, name, err) : r;
+}
+
+/* Not there: nothing to do. */
+static int take_own_database(struct backup *backup, const char *name, struct err *err)
+{
+    char from[BACKUP_PATH_MAX];
+    int r = backup_path(from, backup->data_dir, name, err);
+    return r < 0 || access(from, F_OK) != 0 ? r : take_database(backup, from, name, err);
 }
 
 /* The catalog is a view of the log, which the next start makes again: damaged, it is not worth a backup. */
 static int take_catalog(struct backup *backup, struct err *err)
 {
-    int r = take_file(backup, CATALOG_FILE, true, err);
+    int r = take_own_database(backup, CATALOG_FILE, err);
     if (r == ERR_CORRUPT) {
         leave_out(backup, err->text);
         return 0;
     }
     return r;
+}
+
+/* It may hold what the log does not (any more): a backup without it would look like one. */
+static int take_runs(struct backup *backup, struct err *err)
+{
+    const char *elsewhere = backup->runs_db;
+    return elsewhere == NULL ? take_own_database(backup, BACKUP_RUNS, err)
+                             : take_database(backup, elsewhere, BACKUP_RUNS, err);
 }
 
 /* A finished file. never_changes: a link costs nothing and is as good as a copy. -ENOENT: it has become
@@ -213,9 +235,9 @@ static int take_log(struct backup *backup, struct log_views *views, struct err *
 static int take_all(struct backup *backup, struct err *err)
 {
     struct log_views *views = NULL;
-    int r = take_file(backup, NODE_FILE, false, err);
+    int r = take_node(backup, err);
     r = r == 0 ? take_catalog(backup, err) : r;
-    r = r == 0 ? take_file(backup, "runs.sqlite", true, err) : r;
+    r = r == 0 ? take_runs(backup, err) : r;
     r = r == 0 ? log_views_open(&views, backup->io, err) : r;
     if (r < 0) {
         return r;
@@ -270,12 +292,13 @@ static int write_manifest(struct backup *backup, struct ulid node, struct err *e
     return r;
 }
 
-int backup_make(const char *data_dir, const char *to, const struct backup_progress *progress,
-                struct backup_report *report, struct err *err)
+int backup_make(const struct backup_source *source, const char *to,
+                const struct backup_progress *progress, struct backup_report *report,
+                struct err *err)
 {
-    struct backup backup = {.data_dir = data_dir, .to = to};
+    struct backup backup = {.data_dir = source->data_dir, .runs_db = source->runs_db, .to = to};
     struct ulid node;
-    int r = file_io_real_open_existing(&backup.io, data_dir, err);
+    int r = file_io_real_open_existing(&backup.io, source->data_dir, err);
     if (r < 0) {
         return r;
     }

@@ -22,6 +22,8 @@
 #include "core/err.h"
 
 #define BACKUP_MANIFEST "MANIFEST"
+/* The agent-run database, in a backup and (unless runs.db says otherwise) in a data directory. */
+#define BACKUP_RUNS "runs.sqlite"
 
 struct backup_report {
     uint64_t files;
@@ -36,9 +38,16 @@ struct backup_progress {
     void *context;
 };
 
+struct backup_source {
+    const char *data_dir;
+    const char *
+        runs_db; /* NULL: BACKUP_RUNS in data_dir, if it is there; else it must be there. In the backup it is BACKUP_RUNS */
+};
+
 /* to must not exist or be empty. On failure what was copied stays, without a MANIFEST. */
-int backup_make(const char *data_dir, const char *to, const struct backup_progress *progress,
-                struct backup_report *report, struct err *err) MUST_USE;
+int backup_make(const struct backup_source *source, const char *to,
+                const struct backup_progress *progress, struct backup_report *report,
+                struct err *err) MUST_USE;
 /* data_dir must not exist or be empty. Every digest is checked while copying; ERR_CORRUPT names the file. A
  * restore that fails leaves nothing behind; one that is killed leaves data_dir.restoring. */
 int backup_restore(const char *from, const char *data_dir, const struct backup_progress *progress,

@@ -83,7 +83,11 @@ enum receipt_offset {
 };
 
 enum {
-    META_ITEM_HEADER_BYTES = 4
+    META_ITEM_HEADER_BYTES = 4,
+    ORIGIN_WITHOUT_KINDS_BYTES = 40,
+    FIRST_FIXED_BYTES = ULID_BYTES + 8,
+    META_RUN_FIXED_BYTES = 2,
+    META_RUN_COMMAND_MAX = 4,
 };
 
 _Static_assert(SEGMENT_CRC_AT + 4 == SEGMENT_HEADER_BYTES, "the checksum ends the segment header");
@@ -481,6 +485,7 @@ size_t meta_origin_encode(uint8_t *to, const struct origin *origin)
     put_u64(at + 16, origin->lsn);
     put_u64(at + 24, origin->range_first);
     put_u64(at + 32, origin->range_last);
+    put_u32(at + 40, origin->range_kinds);
     return META_ORIGIN_BYTES;
 }
 
@@ -491,7 +496,8 @@ int meta_find_origin(struct origin *origin, struct slice meta)
     if (result <= 0) {
         return result;
     }
-    if (data.bytes != META_ORIGIN_BYTES - META_ITEM_HEADER_BYTES) {
+    bool has_kinds = data.bytes == META_ORIGIN_BYTES - META_ITEM_HEADER_BYTES;
+    if (!has_kinds && data.bytes != ORIGIN_WITHOUT_KINDS_BYTES) {
         return ERR_CORRUPT;
     }
     memcpy(origin->node.bytes, data.data, sizeof origin->node.bytes);
@@ -501,7 +507,46 @@ int meta_find_origin(struct origin *origin, struct slice meta)
     bool has_range = origin->range_first != 0;
     bool is_inside = origin->range_first <= origin->lsn && origin->lsn <= origin->range_last;
     bool is_good = has_range ? is_inside : origin->range_last == 0;
-    return origin->lsn != 0 && is_good ? 1 : ERR_CORRUPT;
+    uint32_t kinds_then = has_range ? UINT32_MAX : 0;
+    origin->range_kinds = has_kinds ? get_u32(data.data + 40) : kinds_then;
+    return origin->lsn != 0 && is_good && has_range == (origin->range_kinds != 0) ? 1 : ERR_CORRUPT;
+}
+
+size_t meta_first_bytes(const struct first_origin *first)
+{
+    return META_ITEM_HEADER_BYTES + FIRST_FIXED_BYTES + (size_t)first->via_count * ULID_BYTES;
+}
+
+size_t meta_first_encode(uint8_t *to, const struct first_origin *first)
+{
+    ASSERT(first->lsn != 0);
+    ASSERT(first->via_count <= FIRST_VIA_MAX);
+    size_t bytes = meta_first_bytes(first);
+    meta_item_header(to, META_FIRST, bytes - META_ITEM_HEADER_BYTES);
+    uint8_t *at = to + META_ITEM_HEADER_BYTES;
+    memcpy(at, first->node.bytes, ULID_BYTES);
+    put_u64(at + ULID_BYTES, first->lsn);
+    memcpy(at + FIRST_FIXED_BYTES, first->via, (size_t)first->via_count * ULID_BYTES);
+    return bytes;
+}
+
+int meta_find_first(struct first_origin *first, struct slice meta)
+{
+    struct slice data;
+    int result = meta_find(&data, META_FIRST, meta);
+    if (result <= 0) {
+        return result;
+    }
+    size_t via = data.bytes - FIRST_FIXED_BYTES;
+    if (data.bytes < FIRST_FIXED_BYTES || via % ULID_BYTES != 0 ||
+        via / ULID_BYTES > FIRST_VIA_MAX) {
+        return ERR_CORRUPT;
+    }
+    memcpy(first->node.bytes, data.data, ULID_BYTES);
+    first->lsn = get_u64(data.data + ULID_BYTES);
+    first->via_count = (unsigned)(via / ULID_BYTES);
+    memcpy(first->via, data.data + FIRST_FIXED_BYTES, via);
+    return first->lsn != 0 ? 1 : ERR_CORRUPT;
 }
 
 size_t meta_watermark_bytes(const struct watermark *watermark)
@@ -540,5 +585,42 @@ int meta_find_watermark(struct watermark *watermark, struct slice meta)
     size_t source_bytes = data.data[0];
     watermark->source = (struct slice){data.data + 2, source_bytes};
     watermark->mark = (struct slice){data.data + 2 + source_bytes, data.bytes - 2 - source_bytes};
+    return 1;
+}
+
+size_t meta_run_bytes(struct slice event_id)
+{
+    return META_ITEM_HEADER_BYTES + META_RUN_FIXED_BYTES + event_id.bytes;
+}
+
+size_t meta_run_encode(uint8_t *to, uint8_t command, struct slice event_id)
+{
+    ASSERT(command >= 1 && command <= META_RUN_COMMAND_MAX);
+    ASSERT(event_id.bytes <= META_RUN_EVENT_ID_MAX);
+    meta_item_header(to, META_RUN, META_RUN_FIXED_BYTES + event_id.bytes);
+    uint8_t *at = to + META_ITEM_HEADER_BYTES;
+    at[0] = command;
+    at[1] = 0;
+    if (event_id.bytes != 0) {
+        memcpy(at + META_RUN_FIXED_BYTES, event_id.data, event_id.bytes);
+    }
+    return META_ITEM_HEADER_BYTES + META_RUN_FIXED_BYTES + event_id.bytes;
+}
+
+int meta_find_run(uint8_t *command, struct slice *event_id, struct slice meta)
+{
+    struct slice data;
+    int result = meta_find(&data, META_RUN, meta);
+    if (result <= 0) {
+        return result;
+    }
+    if (data.bytes < META_RUN_FIXED_BYTES || data.data[0] == 0 ||
+        data.data[0] > META_RUN_COMMAND_MAX || data.data[1] != 0 ||
+        data.bytes - META_RUN_FIXED_BYTES > META_RUN_EVENT_ID_MAX) {
+        return ERR_CORRUPT;
+    }
+    *command = data.data[0];
+    *event_id =
+        (struct slice){data.data + META_RUN_FIXED_BYTES, data.bytes - META_RUN_FIXED_BYTES};
     return 1;
 }

@@ -59,8 +59,10 @@
  *   40     .    meta, then payload: exactly the client's bytes; then zeroes to 8
  *
  * META is a sequence of items {u8 type, u8 zero, u16 bytes, data}; see enum record_meta_type:
- *   ORIGIN     16 node, 8 lsn, 8 range_first, 8 range_last
+ *   ORIGIN     16 node, 8 lsn, 8 range_first, 8 range_last, 4 range_kinds (left out: all kinds)
+ *   FIRST      16 node, 8 lsn, then 16 for each node between that one and ORIGIN's
  *   WATERMARK  1 bytes of source, 1 zero, source, mark
+ *   RUN        1 command (1..4), 1 zero, event_id
  *
  * A BATCH IS VALID if and only if it lies inside the file; magic, version, header_bytes match;
  * segment_id and salt are the segment's; reserved bytes are zero; header_crc matches; payload_crc
@@ -75,7 +77,7 @@
  * under the same batch_seq: of two segments that hold the same batch_seq, the later wins.
  *
  * VERSION HISTORY. 1: first release. BATCH_ORIGIN and origin_lsn took a free flag and reserved bytes, which
- * are 0 in every log that holds no record of another node.
+ * are 0 in every log that holds no record of another node. ORIGIN's range_kinds and FIRST came later.
  */
 #ifndef STORE_FORMAT_H
 #define STORE_FORMAT_H
@@ -191,6 +193,8 @@ enum record_meta_type {
     META_ORIGIN = 3,    /* which record of which node this is: it came from another Sluice */
     META_RUN = 5,       /* which command of the agent-run API this is (runs.h) */
     META_WATERMARK = 4, /* how far a poller had read its table when it had read this record */
+    META_FIRST = 6,     /* beside ORIGIN: it had come to that node from another, which had it first or
+                           likewise */
 };
 
 /* What the first answer to a keyed request said, so that a repeat gets the same one, also after a
@@ -206,13 +210,23 @@ struct receipt {
 };
 
 /* Where a record that another node sent was first stored. On the first stored record of its request range_first
- * and range_last say for which LSNs of that node the request speaks (LSNs inside that it does not carry were not
- * for us); 0, 0 on the others. A record that was refused splits its request's range in two, each told by the
+ * and range_last say for which LSNs of that node the request speaks, for records of range_kinds (LSNs inside that it
+ * does not carry were not for us, or are of other kinds); 0, 0, 0 on the others. A record that was refused splits its request's range in two, each told by the
  * first record stored of it, so that a refused LSN is never taken for a stored one. */
 struct origin {
     struct ulid node;
     uint64_t lsn;
     uint64_t range_first, range_last;
+    uint32_t range_kinds; /* bit (1 << kind) */
+};
+/* Which record of which node it was in the beginning, where the node that sent it to us had it from another. via: the
+ * nodes it passed on its way to that one, in order. */
+#define FIRST_VIA_MAX 16u
+struct first_origin {
+    struct ulid node;
+    uint64_t lsn;
+    unsigned via_count;
+    struct ulid via[FIRST_VIA_MAX];
 };
 /* source: the poller's name. mark: its own text (a position in its table). */
 struct watermark {
@@ -230,11 +244,20 @@ size_t meta_dedup_key_encode(uint8_t *to, struct slice key);
 /* Finds an item: 1 found, 0 not there, ERR_CORRUPT. Outputs borrow from meta. */
 int meta_find_receipt(struct receipt *receipt, struct slice meta) MUST_USE;
 int meta_find_dedup_key(struct slice *key, struct slice meta) MUST_USE;
-#define META_ORIGIN_BYTES 44u /* with its item header */
+#define META_ORIGIN_BYTES 48u /* with its item header */
 size_t meta_origin_encode(uint8_t *to, const struct origin *origin);
 int meta_find_origin(struct origin *origin, struct slice meta) MUST_USE;
+#define META_FIRST_BYTES_MAX (28u + FIRST_VIA_MAX * 16u)
+size_t meta_first_bytes(const struct first_origin *first);
+size_t meta_first_encode(uint8_t *to, const struct first_origin *first);
+int meta_find_first(struct first_origin *first, struct slice meta) MUST_USE;
 size_t meta_watermark_bytes(const struct watermark *watermark);
 size_t meta_watermark_encode(uint8_t *to, const struct watermark *watermark);
 int meta_find_watermark(struct watermark *watermark, struct slice meta) MUST_USE;
+/* Which command (enum runs_command) and for which event_id; a CREATE may leave it empty, its payload says it. */
+#define META_RUN_EVENT_ID_MAX 32768u
+size_t meta_run_bytes(struct slice event_id);
+size_t meta_run_encode(uint8_t *to, uint8_t command, struct slice event_id);
+int meta_find_run(uint8_t *command, struct slice *event_id, struct slice meta) MUST_USE;
 
 #endif

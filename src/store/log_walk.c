@@ -483,10 +483,12 @@ static void walk_seek(struct log_walk *walk, uint64_t from_lsn)
     walk->expect = expect_first(walk, walk->current);
 }
 
-int log_walk_open(struct log_walk **walk, struct file_io *io, uint64_t from_lsn, struct err *err)
+static int walk_open(struct log_walk **walk, struct file_io *io, uint64_t from_lsn,
+                     bool reads_around, struct err *err)
 {
     struct log_walk *made = mem_alloc(sizeof *made);
     made->io = io;
+    made->file.reads_around = reads_around;
     made->file_of = SIZE_MAX;
     int result = walk_refresh(made, err);
     if (result == 0 && made->table.count == 0) {
@@ -499,6 +501,17 @@ int log_walk_open(struct log_walk **walk, struct file_io *io, uint64_t from_lsn,
     walk_seek(made, from_lsn);
     *walk = made;
     return 0;
+}
+
+int log_walk_open(struct log_walk **walk, struct file_io *io, uint64_t from_lsn, struct err *err)
+{
+    return walk_open(walk, io, from_lsn, false, err);
+}
+
+int log_walk_open_around(struct log_walk **walk, struct file_io *io, uint64_t from_lsn,
+                         struct err *err)
+{
+    return walk_open(walk, io, from_lsn, true, err);
 }
 
 void log_walk_close(struct log_walk *walk)

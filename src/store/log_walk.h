@@ -45,6 +45,10 @@ struct log_walk;
 /* Begins at or before the batch that holds from_lsn. -ENOENT with a text when there is no log. */
 int log_walk_open(struct log_walk **walk, struct file_io *io, uint64_t from_lsn,
                   struct err *err) MUST_USE;
+/* The same, but blocks of raw files that cannot be read (EIO) count as damage, so that the walk goes on behind them: for who
+ * has tried often enough. */
+int log_walk_open_around(struct log_walk **walk, struct file_io *io, uint64_t from_lsn,
+                         struct err *err) MUST_USE;
 void log_walk_close(struct log_walk *walk);
 /* enum walk_event, or -errno where the disk cannot be read. */
 int log_walk_next(struct log_walk *walk, struct walk_batch *batch, struct walk_gap *gap,

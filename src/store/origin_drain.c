@@ -3,7 +3,7 @@
  *
  * Two walks over the request: the first counts what would have to be remembered, so that a request
  * is refused whole before anything of it is stored; the second stores. Ranges become known behind
- * the records of their run, which would all look seen otherwise.
+ * the records of their run, which would all look seen otherwise; what was passed on, behind all of the request.
  */
 #include "store/origin_drain.h"
 
@@ -13,7 +13,6 @@
 struct origin_run {
     struct origin head; /* of the record that began it */
     uint32_t stored;
-    uint64_t lsn; /* of the first stored record: ours */
 };
 
 struct origin_walk {
@@ -40,9 +39,11 @@ static void end_run(struct origin_walk *walk)
     uint64_t first = run->head.range_first;
     uint64_t last = run->head.range_last;
     if (walk->is_storing) {
-        origins_add(origins, &run->head.node, first, last, run->lsn);
+        origins_add(origins, &run->head.node, run->head.range_kinds, first, last,
+                    walk->request->next_lsn);
     } else {
-        walk->growth += origin_set_growth(origins_known(origins), &run->head.node, first, last);
+        walk->growth += origin_set_growth(origins_known(origins), &run->head.node,
+                                          run->head.range_kinds, first, last);
     }
 }
 
@@ -65,7 +66,7 @@ static void store_record(struct origin_walk *walk, const struct record *record,
     if (walk->run.stored == 0) {
         told.range_first = walk->run.head.range_first;
         told.range_last = walk->run.head.range_last;
-        walk->run.lsn = walk->request->next_lsn + walk->result.stored;
+        told.range_kinds = walk->run.head.range_kinds;
     }
     memcpy(to, bytes.data, bytes.bytes);
     (void)meta_origin_encode(to + RECORD_HEADER_BYTES, &told);
@@ -76,8 +77,10 @@ static void store_record(struct origin_walk *walk, const struct record *record,
 static void take_record(struct origin_walk *walk, const struct record *record, struct slice bytes)
 {
     struct origin origin;
+    struct first_origin first;
     int found = meta_find_origin(&origin, record->meta);
     ASSERT(found == 1);
+    bool is_passed = meta_find_first(&first, record->meta) == 1;
     ASSERT(record->meta.data[0] == META_ORIGIN);
     if (origin.range_first != 0) {
         end_run(walk);
@@ -88,7 +91,7 @@ static void take_record(struct origin_walk *walk, const struct record *record, s
     ASSERT(walk->run_count > 0);
     ASSERT(origin.lsn >= walk->run.head.lsn && origin.lsn <= walk->run.head.range_last);
     ASSERT(memcmp(&origin.node, &walk->run.head.node, sizeof origin.node) == 0);
-    if (origin_set_has(origins_known(walk->request->origins), &origin.node, origin.lsn)) {
+    if (origins_has(walk->request->origins, &origin, is_passed ? &first : NULL, record->kind)) {
         walk->result.dropped++;
         return;
     }
@@ -116,6 +119,45 @@ static struct origin_walk walk_records(const struct origin_request *request, boo
     return walk;
 }
 
+/* A run of records that follow each other in their first node's log. */
+struct passed_run {
+    struct ulid node;
+    uint64_t first, last; /* 0: none */
+};
+
+static void end_passed(const struct origin_request *request, const struct passed_run *run)
+{
+    if (run->first != 0) {
+        origins_pass(request->origins, &run->node, run->first, run->last, request->next_lsn);
+    }
+}
+
+/* Remembers what was stored, at the batch's tail, under its first name. Behind the walk, so that both walks decide alike. */
+static void pass_records(const struct origin_request *request, struct slice stored)
+{
+    struct passed_run run = {.first = 0};
+    size_t offset = 0;
+    while (offset < stored.bytes) { /* on by a record */
+        struct record record;
+        struct first_origin first;
+        int64_t n = record_decode(
+            &record, (struct slice){stored.data + offset, stored.bytes - offset}, NULL);
+        ASSERT(n > 0);
+        offset += (size_t)n;
+        if (meta_find_first(&first, record.meta) != 1) {
+            continue;
+        }
+        bool follows = run.first != 0 && first.lsn == run.last + 1 &&
+                       memcmp(&first.node, &run.node, sizeof run.node) == 0;
+        if (!follows) {
+            end_passed(request, &run);
+            run = (struct passed_run){.node = first.node, .first = first.lsn};
+        }
+        run.last = first.lsn;
+    }
+    end_passed(request, &run);
+}
+
 static void add_outcome(const struct origin_request *request, struct origin_result *result,
                         const struct ack_outcome *outcome)
 {
@@ -136,7 +178,8 @@ static bool has_room(const struct origin_walk *plan)
 {
     const struct origins *origins = plan->request->origins;
     return plan->result.stored == 0 ||
-           origin_set_has_room(origins_known(origins), &plan->run.head.node, plan->growth);
+           origin_set_has_room(origins_known(origins), &plan->run.head.node,
+                               plan->run.head.range_kinds, plan->growth);
 }
 
 struct origin_result origin_drain(const struct origin_request *request)
@@ -160,6 +203,7 @@ struct origin_result origin_drain(const struct origin_request *request)
                                   .id = walk.first_id};
     add_outcome(request, result, &outcome);
     if (result->stored > 0) {
+        pass_records(request, (struct slice){batch_tail(request->batch), walk.bytes});
         batch_extend(request->batch, walk.bytes);
         batch_count(request->batch, result->stored, walk.kinds, walk.time_min_ns, walk.time_max_ns);
         request->batch->header.flags |= BATCH_ORIGIN;

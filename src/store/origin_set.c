@@ -69,11 +69,12 @@ void origin_set_copy(struct origin_set *to, const struct origin_set *from)
     }
 }
 
-/* The place of the node; node_count: it is not there. */
-static uint32_t find_node(const struct origin_set *set, const struct ulid *node)
+/* The place of the stream; node_count: it is not there. */
+static uint32_t find_node(const struct origin_set *set, const struct ulid *node, uint32_t kinds)
 {
     uint32_t i = 0;
-    while (i < set->node_count && memcmp(&set->nodes[i].node, node, sizeof *node) != 0) {
+    while (i < set->node_count &&
+           (set->nodes[i].kinds != kinds || memcmp(&set->nodes[i].node, node, sizeof *node) != 0)) {
         i++;
     }
     return i;
@@ -83,7 +84,7 @@ bool origin_set_equal(const struct origin_set *a, const struct origin_set *b)
 {
     bool is_equal = a->node_count == b->node_count;
     for (uint32_t i = 0; is_equal && i < a->node_count; i++) {
-        uint32_t j = find_node(b, &a->nodes[i].node);
+        uint32_t j = find_node(b, &a->nodes[i].node, a->nodes[i].kinds);
         is_equal = j < b->node_count && a->nodes[i].count == b->nodes[j].count &&
                    memcmp(intervals_of(a, i), intervals_of(b, j),
                           a->nodes[i].count * sizeof *a->intervals) == 0;
@@ -107,15 +108,23 @@ static uint32_t find_interval(const struct origin_interval *intervals, uint32_t 
     return low;
 }
 
-bool origin_set_has(const struct origin_set *set, const struct ulid *node, uint64_t lsn)
+static bool has_lsn(const struct origin_set *set, uint32_t i, uint64_t lsn)
 {
-    uint32_t i = find_node(set, node);
-    if (i == set->node_count) {
-        return false;
-    }
     const struct origin_interval *intervals = intervals_of(set, i);
     uint32_t at = find_interval(intervals, set->nodes[i].count, lsn);
     return at < set->nodes[i].count && intervals[at].first <= lsn;
+}
+
+bool origin_set_has(const struct origin_set *set, const struct ulid *node, unsigned kind,
+                    uint64_t lsn)
+{
+    ASSERT(kind < 32);
+    bool is_there = false;
+    for (uint32_t i = 0; i < set->node_count && !is_there; i++) {
+        is_there = (set->nodes[i].kinds & 1u << kind) != 0 &&
+                   memcmp(&set->nodes[i].node, node, sizeof *node) == 0 && has_lsn(set, i, lsn);
+    }
+    return is_there;
 }
 
 /* Intervals [*begin, *end) overlap first..last or touch it. */
@@ -129,10 +138,10 @@ static void find_neighbours(const struct origin_interval *intervals, uint32_t co
     }
 }
 
-uint32_t origin_set_growth(const struct origin_set *set, const struct ulid *node, uint64_t first,
-                           uint64_t last)
+uint32_t origin_set_growth(const struct origin_set *set, const struct ulid *node, uint32_t kinds,
+                           uint64_t first, uint64_t last)
 {
-    uint32_t i = find_node(set, node);
+    uint32_t i = find_node(set, node, kinds);
     if (i == set->node_count) {
         return 1;
     }
@@ -142,9 +151,10 @@ uint32_t origin_set_growth(const struct origin_set *set, const struct ulid *node
     return begin == end ? 1 : 0;
 }
 
-bool origin_set_has_room(const struct origin_set *set, const struct ulid *node, uint32_t growth)
+bool origin_set_has_room(const struct origin_set *set, const struct ulid *node, uint32_t kinds,
+                         uint32_t growth)
 {
-    uint32_t i = find_node(set, node);
+    uint32_t i = find_node(set, node, kinds);
     bool is_new = i == set->node_count;
     uint32_t count = is_new ? 0 : set->nodes[i].count;
     return (!is_new || set->node_count < set->limits.nodes_max) &&
@@ -168,22 +178,49 @@ static void replace(struct origin_set *set, uint32_t i, uint32_t begin, uint32_t
     set->interval_count = set->interval_count - (end - begin) + 1;
 }
 
-int origin_set_add(struct origin_set *set, const struct ulid *node, uint64_t first, uint64_t last)
+int origin_set_add(struct origin_set *set, const struct ulid *node, uint32_t kinds, uint64_t first,
+                   uint64_t last)
 {
     ASSERT(first != 0);
     ASSERT(first <= last);
-    if (!origin_set_has_room(set, node, origin_set_growth(set, node, first, last))) {
+    ASSERT(kinds != 0);
+    if (!origin_set_has_room(set, node, kinds, origin_set_growth(set, node, kinds, first, last))) {
         return ERR_LIMIT;
     }
-    uint32_t i = find_node(set, node);
+    uint32_t i = find_node(set, node, kinds);
     if (i == set->node_count) {
-        set->nodes[set->node_count++] = (struct origin_node){.node = *node};
+        set->nodes[set->node_count++] = (struct origin_node){.node = *node, .kinds = kinds};
     }
     uint32_t begin;
     uint32_t end;
     find_neighbours(intervals_of(set, i), set->nodes[i].count, first, last, &begin, &end);
     replace(set, i, begin, end, (struct origin_interval){first, last});
     return 0;
+}
+
+static void forget_lowest(struct origin_set *set, uint32_t i)
+{
+    struct origin_interval *intervals = intervals_of(set, i);
+    struct origin_node *node = &set->nodes[i];
+    ASSERT(node->count != 0);
+    node->count--;
+    set->interval_count--;
+    memmove(intervals, intervals + 1, node->count * sizeof *intervals);
+}
+
+bool origin_set_push(struct origin_set *set, const struct ulid *node, uint32_t kinds,
+                     uint64_t first, uint64_t last)
+{
+    if (origin_set_add(set, node, kinds, first, last) == 0) {
+        return true;
+    }
+    uint32_t i = find_node(set, node, kinds);
+    if (i < set->node_count && intervals_of(set, i)[0].first < first) {
+        forget_lowest(set, i);
+        int r = origin_set_add(set, node, kinds, first, last);
+        ASSERT(r == 0);
+    }
+    return false;
 }
 
 /* ---- as bytes ---- */
@@ -207,7 +244,7 @@ size_t origin_set_encode(uint8_t *to, const struct origin_set *set)
         const struct origin_node *node = &set->nodes[i];
         memcpy(at, node->node.bytes, ULID_BYTES);
         put_u32(at + 16, node->count);
-        put_u32(at + 20, 0);
+        put_u32(at + 20, node->kinds);
         at += ORIGIN_NODE_BYTES;
         for (uint32_t j = 0; j < node->count; j++) {
             put_u64(at, intervals_of(set, i)[j].first);
@@ -225,12 +262,12 @@ static int64_t decode_node(struct origin_set *set, struct slice from)
     if (from.bytes < ORIGIN_NODE_BYTES || set->node_count == set->limits.nodes_max) {
         return ERR_CORRUPT;
     }
-    struct origin_node node = {.count = get_u32(from.data + 16)};
+    struct origin_node node = {.count = get_u32(from.data + 16), .kinds = get_u32(from.data + 20)};
     memcpy(node.node.bytes, from.data, ULID_BYTES);
     uint64_t bytes = ORIGIN_NODE_BYTES + (uint64_t)node.count * ORIGIN_INTERVAL_BYTES;
-    if (get_u32(from.data + 20) != 0 || bytes > from.bytes || node.count == 0 ||
-        !origin_set_has_room(set, &node.node, node.count) ||
-        find_node(set, &node.node) != set->node_count) {
+    if (node.kinds == 0 || bytes > from.bytes || node.count == 0 ||
+        !origin_set_has_room(set, &node.node, node.kinds, node.count) ||
+        find_node(set, &node.node, node.kinds) != set->node_count) {
         return ERR_CORRUPT;
     }
     struct origin_interval *intervals = intervals_of(set, set->node_count);

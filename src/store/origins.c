@@ -15,7 +15,7 @@
 #include "store/submit.h"
 
 #define FILE_HEADER_BYTES 64u
-#define FILE_VERSION      1u
+#define FILE_VERSION      2u
 #define FILE_TEMPORARY    ORIGINS_FILE ".tmp"
 
 static const char file_magic[8] = "SLUICORG";
@@ -28,14 +28,15 @@ enum file_offset {
     FILE_NODE_AT = 16,
     FILE_LSN_AT = 32,
     FILE_BODY_BYTES_AT = 40,
-    FILE_RESERVED_AT = 48,
+    FILE_PASSED_COUNT_AT = 48,
+    FILE_PASSED_BYTES_AT = 52,
     FILE_BODY_CRC_AT = 56,
     FILE_HEADER_CRC_AT = 60,
 };
 
 _Static_assert(FILE_HEADER_CRC_AT + 4 == FILE_HEADER_BYTES, "the checksum ends the header");
 _Static_assert((ORIGINS_PENDING_MAX & (ORIGINS_PENDING_MAX - 1)) == 0, "found by masking");
-_Static_assert(ORIGINS_PENDING_MAX >= SUBMIT_ORIGIN_RUNS_MAX, "one request always fits");
+_Static_assert(ORIGINS_PENDING_MAX >= 2 * SUBMIT_ORIGIN_RUNS_MAX, "one request always fits");
 
 /* Who may touch the buffer. */
 enum buffer_state {
@@ -46,6 +47,8 @@ enum buffer_state {
 
 struct addition {
     struct ulid node;
+    uint32_t kinds;
+    bool is_passed;
     uint64_t first;
     uint64_t last;
     uint64_t lsn; /* ours */
@@ -54,6 +57,9 @@ struct addition {
 struct origins {
     struct origin_set known;
     struct origin_set settled;
+    struct origin_set known_passed;
+    struct origin_set settled_passed;
+    bool has_forgotten;
     struct ulid node;
     uint64_t settled_lsn;
     struct addition *pending; /* ring: index & (ORIGINS_PENDING_MAX - 1) */
@@ -77,7 +83,7 @@ static size_t pending_bytes(void)
 bool origins_has_pending_room(const struct origins *origins)
 {
     uint64_t used = origins->pending_tail - origins->pending_head;
-    return ORIGINS_PENDING_MAX - used >= SUBMIT_ORIGIN_RUNS_MAX;
+    return ORIGINS_PENDING_MAX - used >= 2 * SUBMIT_ORIGIN_RUNS_MAX;
 }
 
 bool origins_is_blind(const struct origins *origins)
@@ -95,15 +101,79 @@ const struct origin_set *origins_settled(const struct origins *origins)
     return &origins->settled;
 }
 
-void origins_add(struct origins *origins, const struct ulid *node, uint64_t first, uint64_t last,
-                 uint64_t lsn)
+bool origins_has_forgotten(const struct origins *origins)
+{
+    return origins->has_forgotten;
+}
+
+/* It was here on its way: we had it first, or passed it on. */
+static bool is_loop(const struct origins *origins, const struct first_origin *first)
+{
+    bool is_ours = memcmp(&first->node, &origins->node, sizeof first->node) == 0;
+    for (unsigned i = 0; i < first->via_count && !is_ours; i++) {
+        is_ours = memcmp(&first->via[i], &origins->node, sizeof first->via[i]) == 0;
+    }
+    return is_ours;
+}
+
+static bool is_here(const struct origins *origins, const struct ulid *node, enum record_kind kind,
+                    uint64_t lsn)
+{
+    return origin_set_has(&origins->known, node, kind, lsn) ||
+           origin_set_has(&origins->known_passed, node, kind, lsn);
+}
+
+bool origins_has(const struct origins *origins, const struct origin *origin,
+                 const struct first_origin *first, enum record_kind kind)
+{
+    return is_here(origins, &origin->node, kind, origin->lsn) ||
+           (first != NULL &&
+            (is_loop(origins, first) || is_here(origins, &first->node, kind, first->lsn)));
+}
+
+static void wait_for_disk(struct origins *origins, const struct addition *addition)
 {
     ASSERT(origins->pending_tail - origins->pending_head < ORIGINS_PENDING_MAX);
-    ASSERT(lsn > origins->settled_lsn);
-    int r = origin_set_add(&origins->known, node, first, last);
+    ASSERT(addition->lsn > origins->settled_lsn);
+    origins->pending[origins->pending_tail++ & (ORIGINS_PENDING_MAX - 1)] = *addition;
+}
+
+void origins_add(struct origins *origins, const struct ulid *node, uint32_t kinds, uint64_t first,
+                 uint64_t last, uint64_t lsn)
+{
+    int r = origin_set_add(&origins->known, node, kinds, first, last);
     ASSERT(r == 0); /* the caller has looked */
-    origins->pending[origins->pending_tail++ & (ORIGINS_PENDING_MAX - 1)] =
-        (struct addition){.node = *node, .first = first, .last = last, .lsn = lsn};
+    wait_for_disk(origins,
+                  &(struct addition){
+                      .node = *node, .kinds = kinds, .first = first, .last = last, .lsn = lsn});
+}
+
+void origins_pass(struct origins *origins, const struct ulid *node, uint64_t first, uint64_t last,
+                  uint64_t lsn)
+{
+    bool is_all = origin_set_push(&origins->known_passed, node, ORIGIN_ALL_KINDS, first, last);
+    if (!is_all && !origins->has_forgotten) {
+        LOG(LOGLINE_WARNING, "origins_forgotten",
+            "more gaps between records that were passed on than can be remembered: a copy of an "
+            "old "
+            "one that comes by another way will be stored again");
+    }
+    origins->has_forgotten = origins->has_forgotten || !is_all;
+    wait_for_disk(origins,
+                  &(struct addition){
+                      .node = *node, .is_passed = true, .first = first, .last = last, .lsn = lsn});
+}
+
+static void settle_one(struct origins *origins, const struct addition *addition)
+{
+    if (addition->is_passed) {
+        (void)origin_set_push(&origins->settled_passed, &addition->node, ORIGIN_ALL_KINDS,
+                              addition->first, addition->last);
+        return;
+    }
+    int r = origin_set_add(&origins->settled, &addition->node, addition->kinds, addition->first,
+                           addition->last);
+    ASSERT(r == 0); /* it goes through the states that known went through */
 }
 
 void origins_settle(struct origins *origins, uint64_t durable_lsn)
@@ -114,8 +184,7 @@ void origins_settle(struct origins *origins, uint64_t durable_lsn)
         if (addition->lsn > durable_lsn) {
             break;
         }
-        int r = origin_set_add(&origins->settled, &addition->node, addition->first, addition->last);
-        ASSERT(r == 0); /* it goes through the states that known went through */
+        settle_one(origins, addition);
         origins->pending_head++;
         origins->has_news = true;
     }
@@ -130,6 +199,7 @@ void origins_take_back(struct origins *origins, uint64_t next_lsn)
     }
     origins->pending_head = origins->pending_tail;
     origin_set_copy(&origins->known, &origins->settled);
+    origin_set_copy(&origins->known_passed, &origins->settled_passed);
 }
 
 /* ---- the file ---- */
@@ -138,7 +208,9 @@ void origins_take_back(struct origins *origins, uint64_t next_lsn)
 static void encode(struct origins *origins)
 {
     uint8_t *to = origins->buffer;
-    size_t body = origin_set_encode(to + FILE_HEADER_BYTES, &origins->settled);
+    size_t sent = origin_set_encode(to + FILE_HEADER_BYTES, &origins->settled);
+    size_t passed = origin_set_encode(to + FILE_HEADER_BYTES + sent, &origins->settled_passed);
+    size_t body = sent + passed;
     ASSERT(FILE_HEADER_BYTES + body <= origins->buffer_room);
     memset(to, 0, FILE_HEADER_BYTES);
     memcpy(to + FILE_MAGIC_AT, file_magic, sizeof file_magic);
@@ -148,10 +220,26 @@ static void encode(struct origins *origins)
     memcpy(to + FILE_NODE_AT, origins->node.bytes, ULID_BYTES);
     put_u64(to + FILE_LSN_AT, origins->settled_lsn);
     put_u64(to + FILE_BODY_BYTES_AT, body);
+    put_u32(to + FILE_PASSED_COUNT_AT, origins->settled_passed.node_count);
+    put_u32(to + FILE_PASSED_BYTES_AT, (uint32_t)passed);
     put_u32(to + FILE_BODY_CRC_AT, crc32c(0, to + FILE_HEADER_BYTES, body));
     put_u32(to + FILE_HEADER_CRC_AT, crc32c(0, to, FILE_HEADER_CRC_AT));
     origins->buffer_bytes = FILE_HEADER_BYTES + body;
     origins->has_news = false;
+}
+
+static int decode_body(struct origins *origins, const uint8_t *header, struct slice body)
+{
+    uint64_t passed = get_u32(header + FILE_PASSED_BYTES_AT);
+    if (passed > body.bytes) {
+        return ERR_CORRUPT;
+    }
+    struct slice sent = {body.data, body.bytes - passed};
+    int r = origin_set_decode(&origins->settled, sent, get_u32(header + FILE_NODE_COUNT_AT));
+    return r < 0 ? r
+                 : origin_set_decode(&origins->settled_passed,
+                                     (struct slice){body.data + sent.bytes, passed},
+                                     get_u32(header + FILE_PASSED_COUNT_AT));
 }
 
 /* What the file says into settled. Returns the LSN it reflects; 0: it says nothing. */
@@ -163,14 +251,13 @@ static uint64_t decode(struct origins *origins, struct slice file)
         get_u16(from + FILE_VERSION_AT) != FILE_VERSION ||
         get_u16(from + FILE_HEADER_BYTES_AT) != FILE_HEADER_BYTES ||
         crc32c(0, from, FILE_HEADER_CRC_AT) != get_u32(from + FILE_HEADER_CRC_AT) ||
-        get_u64(from + FILE_RESERVED_AT) != 0 ||
         memcmp(from + FILE_NODE_AT, origins->node.bytes, ULID_BYTES) != 0) {
         return 0;
     }
     struct slice body = {from + FILE_HEADER_BYTES, file.bytes - FILE_HEADER_BYTES};
     if (get_u64(from + FILE_BODY_BYTES_AT) != body.bytes ||
         crc32c(0, body.data, body.bytes) != get_u32(from + FILE_BODY_CRC_AT) ||
-        origin_set_decode(&origins->settled, body, get_u32(from + FILE_NODE_COUNT_AT)) < 0) {
+        decode_body(origins, from, body) < 0) {
         return 0;
     }
     return get_u64(from + FILE_LSN_AT);
@@ -268,6 +355,7 @@ static uint64_t load(struct origins *origins, struct file_io *io, uint64_t last_
         return lsn;
     }
     origin_set_clear(&origins->settled);
+    origin_set_clear(&origins->settled_passed);
     int r = io->ops->unlink(io, ORIGINS_FILE);
     if (r != -ENOENT) {
         LOG(LOGLINE_WARNING, "origins_discarded",
@@ -285,13 +373,19 @@ static uint64_t load(struct origins *origins, struct file_io *io, uint64_t last_
 static int take_record(struct origins *origins, const struct record *record)
 {
     struct origin origin;
+    struct first_origin first;
     if (meta_find_origin(&origin, record->meta) != 1) {
         return 0;
     }
-    bool has_range = origin.range_first != 0;
-    return origin_set_add(&origins->settled, &origin.node,
-                          has_range ? origin.range_first : origin.lsn,
-                          has_range ? origin.range_last : origin.lsn);
+    if (meta_find_first(&first, record->meta) == 1) {
+        (void)origin_set_push(&origins->settled_passed, &first.node, ORIGIN_ALL_KINDS, first.lsn,
+                              first.lsn);
+    }
+    /* The others of a run are in the range that its first told. */
+    return origin.range_first == 0
+               ? 0
+               : origin_set_add(&origins->settled, &origin.node, origin.range_kinds,
+                                origin.range_first, origin.range_last);
 }
 
 static int take_batch(struct origins *origins, const struct walk_batch *batch)
@@ -353,6 +447,15 @@ static void start(struct origins *origins, struct file_io *io,
     }
     origins->settled_lsn = options->last_lsn;
     origin_set_copy(&origins->known, &origins->settled);
+    origin_set_copy(&origins->known_passed, &origins->settled_passed);
+}
+
+static int open_sets(struct origins *origins, struct origin_limits limits, struct err *err)
+{
+    int r = origin_set_open(&origins->known, limits, err);
+    r = r < 0 ? r : origin_set_open(&origins->settled, limits, err);
+    r = r < 0 ? r : origin_set_open(&origins->known_passed, limits, err);
+    return r < 0 ? r : origin_set_open(&origins->settled_passed, limits, err);
 }
 
 int origins_open(struct origins **out, struct file_io *io, const struct origins_options *options,
@@ -360,9 +463,8 @@ int origins_open(struct origins **out, struct file_io *io, const struct origins_
 {
     struct origins *origins = mem_alloc(sizeof *origins);
     origins->node = options->node;
-    int r = origin_set_open(&origins->known, options->limits, err);
-    r = r < 0 ? r : origin_set_open(&origins->settled, options->limits, err);
-    origins->buffer_room = FILE_HEADER_BYTES + origin_set_bytes_max(options->limits);
+    int r = open_sets(origins, options->limits, err);
+    origins->buffer_room = FILE_HEADER_BYTES + 2 * origin_set_bytes_max(options->limits);
     origins->pending = mem_map(pending_bytes());
     origins->buffer = mem_map(origins->buffer_room);
     if (r == 0 && (origins->pending == NULL || origins->buffer == NULL)) {
@@ -384,6 +486,8 @@ void origins_close(struct origins *origins)
     }
     origin_set_close(&origins->known);
     origin_set_close(&origins->settled);
+    origin_set_close(&origins->known_passed);
+    origin_set_close(&origins->settled_passed);
     if (origins->pending != NULL) {
         mem_unmap(origins->pending, pending_bytes());
     }

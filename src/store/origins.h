@@ -3,7 +3,13 @@
  * (META_ORIGIN, format.h) is stored exactly once, for ever. Owned by the writer's thread (the start
  * fills it before); one buffer passes between writer and keeper.
  *
- * Two sets. `known` is what the writer decides by: everything in a batch, durable or not. `settled`
+ * A record is seen when its sender's LSN is in a range that was told (for its kind), or when the record that it was in the
+ * beginning (META_FIRST) is here by another way: sent by its first node itself, or passed on by others. The first is
+ * exact for ever. What was passed on is remembered record by record: nobody tells what lies between, and gaps (a
+ * filter on the way) fill the room. Then the lowest LSNs are forgotten (has_forgotten), so a copy that comes by a second way
+ * later than that is stored a second time; it never goes in circles: its way (via) says where it was.
+ *
+ * Each set is there twice. `known` is what the writer decides by: everything in a batch, durable or not. `settled`
  * is what is durable; the additions between wait in a ring, in the order of LSNs, and are taken back
  * together when their batches are given up.
  *
@@ -14,18 +20,19 @@
  * such records at all (origin_lsn, format.h). So losing the file costs time and nothing else,
  * except that what expired with old segments is only known by it.
  *
- * Full (ORIGINS_..._MAX): requests are refused, nothing is forgotten. A log that could not be read
+ * Full of what senders told (ORIGINS_..._MAX): requests are refused, nothing is forgotten. A log that could not be read
  * to its end at start: all requests of other nodes are refused (is_blind), everything else goes on.
  *
  * FILE, little endian:
  *   00  8  magic           "SLUICORG"
- *   08  2  version         1
+ *   08  2  version         2 (1: without kinds and what was passed on; is read from the log again)
  *   10  2  header_bytes    64
- *   12  4  node_count
+ *   12  4  node_count      of what senders told
  *   16 16  node            this node's own
  *   32  8  lsn             everything up to this LSN of this log is in it
- *   40  8  body_bytes      origin_set.h
- *   48  8  reserved        0
+ *   40  8  body_bytes      origin_set.h: what senders told, then what was passed on
+ *   48  4  passed_count    nodes of the latter
+ *   52  4  passed_bytes    of body_bytes
  *   56  4  body_crc        CRC32C
  *   60  4  header_crc      CRC32C of bytes 00-59
  *
@@ -40,10 +47,10 @@
 
 #include <stdatomic.h>
 
-#define ORIGINS_NODES_MAX     1024u
-#define ORIGINS_INTERVALS_MAX 4096u  /* of one node */
+#define ORIGINS_NODES_MAX     1024u  /* streams: a node and the kinds that it sends */
+#define ORIGINS_INTERVALS_MAX 4096u  /* of one of them */
 #define ORIGINS_ALL_MAX       65536u /* intervals: 1 MiB of file */
-#define ORIGINS_PENDING_MAX   16384u /* power of two */
+#define ORIGINS_PENDING_MAX   65536u /* power of two */
 #define ORIGINS_SAVE_NS       (2 * NS_S)
 #define ORIGINS_FILE          "origins"
 
@@ -63,15 +70,25 @@ void origins_close(struct origins *origins);
 
 /* ---- the writer ---- */
 
-/* Room for a request of SUBMIT_ORIGIN_RUNS_MAX runs until something is settled? */
+/* Room for a request of SUBMIT_ORIGIN_RUNS_MAX runs of either sort until something is settled? */
 bool origins_has_pending_room(const struct origins *origins);
 /* The log was not read to its end: what is stored cannot be known. */
 bool origins_is_blind(const struct origins *origins);
+/* What senders told. */
 const struct origin_set *origins_known(const struct origins *origins);
-/* first..last of node, carried by the record lsn of our log, which is in a batch now. LSNs never
- * decrease; the set must have room. */
-void origins_add(struct origins *origins, const struct ulid *node, uint64_t first, uint64_t last,
-                 uint64_t lsn);
+/* Is the record of that kind in the log, or in a batch? first: NULL where the sender had it first. Or has it been
+ * here before, on its way. */
+bool origins_has(const struct origins *origins, const struct origin *origin,
+                 const struct first_origin *first, enum record_kind kind);
+/* first..last of node and kinds, told by a request whose records are in a batch now, lsn and what follows of our log.
+ * LSNs never decrease; the set must have room. */
+void origins_add(struct origins *origins, const struct ulid *node, uint32_t kinds, uint64_t first,
+                 uint64_t last, uint64_t lsn);
+/* Likewise: records that another node than their first has sent. There is always room. */
+void origins_pass(struct origins *origins, const struct ulid *node, uint64_t first, uint64_t last,
+                  uint64_t lsn);
+/* Has something of what was passed on been forgotten, since the start? */
+bool origins_has_forgotten(const struct origins *origins);
 /* Everything up to durable_lsn is on stable storage. */
 void origins_settle(struct origins *origins, uint64_t durable_lsn);
 /* Batches from next_lsn on were given up; everything before is durable. */

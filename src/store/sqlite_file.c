@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,29 +15,42 @@
 
 #include "core/clock.h"
 #include "store/catalog_schema.h"
+#include "store/sqlite_file.h"
 
 enum {
     BACKUP_PAGES = 256, /* copied at a time; the source is locked meanwhile */
     BACKUP_BUSY_MAX = 600,
     BACKUP_PAUSE_MS = 50,
+    BACKUP_AGAIN_MAX = 3,
     FAULTS_MAX = 100,
 };
 
-static int open_read_only(sqlite3 **db, const char *path, struct err *err)
+static int open_with(sqlite3 **db, const char *path, int flags, struct err *err)
 {
-    int code = sqlite3_open_v2(path, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
-    if (code != SQLITE_OK) {
-        int r = catalog_sql_error(*db, code, path, err);
-        (void)sqlite3_close(*db);
-        *db = NULL;
-        return r;
+    int code = sqlite3_open_v2(path, db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    if (code == SQLITE_OK) {
+        (void)sqlite3_busy_timeout(*db, 5000);
+        code = sqlite3_exec(*db, "SELECT 1 FROM sqlite_schema LIMIT 1", NULL, NULL, NULL);
     }
-    (void)sqlite3_busy_timeout(*db, 5000);
-    return 0;
+    if (code == SQLITE_OK) {
+        return 0;
+    }
+    int r = sqlite3_extended_errcode(*db) == SQLITE_READONLY_ROLLBACK
+                ? -EROFS
+                : catalog_sql_error(*db, code, path, err);
+    (void)sqlite3_close(*db);
+    *db = NULL;
+    return r;
 }
 
-/* Page by page, so that writers of the source get their turn; who writes meanwhile makes it start again,
- * which SQLite does by itself. */
+int sqlite_file_open(sqlite3 **db, const char *path, struct err *err)
+{
+    int r = open_with(db, path, SQLITE_OPEN_READONLY, err);
+    return r == -EROFS ? open_with(db, path, SQLITE_OPEN_READWRITE, err) : r;
+}
+
+/* Page by page, so that writers of the source get their turn. Who writes meanwhile makes it begin again, which SQLite does
+ * by itself; a writer that never rests would make that endless, so after a few times the rest is copied under one read lock. */
 static int copy_pages(sqlite3 *to, sqlite3 *from, struct err *err)
 {
     sqlite3_backup *backup = sqlite3_backup_init(to, "main", from, "main");
@@ -44,12 +59,17 @@ static int copy_pages(sqlite3 *to, sqlite3 *from, struct err *err)
     }
     int code = SQLITE_OK;
     unsigned busy = 0;
+    unsigned again = 0;
+    int remaining = INT_MAX;
     while (code == SQLITE_OK ||
            ((code == SQLITE_BUSY || code == SQLITE_LOCKED) && busy < BACKUP_BUSY_MAX)) {
-        code = sqlite3_backup_step(backup, BACKUP_PAGES);
+        code = sqlite3_backup_step(backup, again < BACKUP_AGAIN_MAX ? BACKUP_PAGES : -1);
         if (code == SQLITE_BUSY || code == SQLITE_LOCKED) {
             busy++;
             (void)sqlite3_sleep(BACKUP_PAUSE_MS);
+        } else {
+            again += sqlite3_backup_remaining(backup) >= remaining ? 1 : 0;
+            remaining = sqlite3_backup_remaining(backup);
         }
     }
     (void)sqlite3_backup_finish(backup);
@@ -63,7 +83,7 @@ int sqlite_backup_file(const char *from, const char *to, struct err *err)
     if (access(to, F_OK) == 0) {
         return err_set(err, -EEXIST, "%s is there already", to);
     }
-    int r = open_read_only(&source, from, err);
+    int r = sqlite_file_open(&source, from, err);
     if (r < 0) {
         return r;
     }
@@ -83,24 +103,20 @@ int sqlite_backup_file(const char *from, const char *to, struct err *err)
 
 /* ---- verify ---- */
 
-struct verify {
-    void (*on_fault)(void *context, const char *line);
-    void *context;
-    uint64_t *faults;
-};
-
-static void PRINTF_LIKE(2, 3) tell(const struct verify *verify, const char *format, ...)
+void sqlite_file_tell(const struct sqlite_faults *faults, const char *format, ...)
 {
-    char line[512];
+    char text[512];
+    char line[640];
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(line, sizeof line, format, arguments);
+    (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    (*verify->faults)++;
-    verify->on_fault(verify->context, line);
+    (void)snprintf(line, sizeof line, "%s: %s", faults->name, text);
+    (*faults->count)++;
+    faults->on_fault(faults->context, line);
 }
 
-static int check_integrity(sqlite3 *db, const struct verify *verify, struct err *err)
+int sqlite_file_check(sqlite3 *db, const struct sqlite_faults *faults, struct err *err)
 {
     sqlite3_stmt *statement = NULL;
     int code = sqlite3_prepare_v2(db, "PRAGMA integrity_check", -1, &statement, NULL);
@@ -108,12 +124,12 @@ static int check_integrity(sqlite3 *db, const struct verify *verify, struct err 
         code = sqlite3_step(statement);
         const unsigned char *text = code == SQLITE_ROW ? sqlite3_column_text(statement, 0) : NULL;
         if (text != NULL && strcmp((const char *)text, "ok") != 0) {
-            tell(verify, "%s: %s", CATALOG_FILE, (const char *)text);
+            sqlite_file_tell(faults, "%s", (const char *)text);
         }
     }
     (void)sqlite3_finalize(statement);
     if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB) {
-        tell(verify, "%s: %s", CATALOG_FILE, sqlite3_errmsg(db));
+        sqlite_file_tell(faults, "%s", sqlite3_errmsg(db));
         return 1;
     }
     return code == SQLITE_DONE ? 0 : catalog_sql_error(db, code, "integrity_check", err);
@@ -131,8 +147,8 @@ static const struct view_segment *find_segment(const struct log_view *view, uint
 
 /* Of sealed segments only: an active one changes while we look, and a row that is older than its file is what a
  * view may be. A row that promises more than the file holds is not. */
-static int compare_rows(sqlite3 *db, const struct log_view *view, const struct verify *verify,
-                        struct err *err)
+static int compare_rows(sqlite3 *db, const struct log_view *view,
+                        const struct sqlite_faults *faults, struct err *err)
 {
     static const char sql[] = "SELECT id, first_lsn, last_lsn, records FROM segments "
                               "WHERE state <> 'active' ORDER BY id LIMIT 1000000";
@@ -152,13 +168,14 @@ static int compare_rows(sqlite3 *db, const struct log_view *view, const struct v
         if ((uint64_t)sqlite3_column_int64(statement, 1) != footer->first_lsn ||
             (uint64_t)sqlite3_column_int64(statement, 2) != footer->last_lsn ||
             (uint64_t)sqlite3_column_int64(statement, 3) != footer->record_count) {
-            tell(verify,
-                 "%s: segment %" PRIu64 ": the row says LSN %lld to %lld, %lld records, the file "
-                 "%" PRIu64 " to %" PRIu64 ", %" PRIu64,
-                 CATALOG_FILE, id, (long long)sqlite3_column_int64(statement, 1),
-                 (long long)sqlite3_column_int64(statement, 2),
-                 (long long)sqlite3_column_int64(statement, 3), footer->first_lsn, footer->last_lsn,
-                 footer->record_count);
+            sqlite_file_tell(faults,
+                             "segment %" PRIu64
+                             ": the row says LSN %lld to %lld, %lld records, the file "
+                             "%" PRIu64 " to %" PRIu64 ", %" PRIu64,
+                             id, (long long)sqlite3_column_int64(statement, 1),
+                             (long long)sqlite3_column_int64(statement, 2),
+                             (long long)sqlite3_column_int64(statement, 3), footer->first_lsn,
+                             footer->last_lsn, footer->record_count);
         }
     }
     (void)sqlite3_finalize(statement);
@@ -170,7 +187,7 @@ int catalog_verify(const char *data_dir, struct log_view *view,
                    uint64_t *faults, struct err *err)
 {
     char path[4096];
-    struct verify verify = {on_fault, context, faults};
+    struct sqlite_faults sink = {CATALOG_FILE, on_fault, context, faults};
     sqlite3 *db = NULL;
     int n = snprintf(path, sizeof path, "%s/%s", data_dir, CATALOG_FILE);
     if (n < 0 || (size_t)n >= sizeof path) {
@@ -179,12 +196,12 @@ int catalog_verify(const char *data_dir, struct log_view *view,
     if (access(path, F_OK) != 0) {
         return 0; /* made at the next start */
     }
-    int r = open_read_only(&db, path, err);
-    r = r == 0 ? check_integrity(db, &verify, err) : r;
-    r = r == 0 ? compare_rows(db, view, &verify, err) : r;
+    int r = sqlite_file_open(&db, path, err);
+    r = r == 0 ? sqlite_file_check(db, &sink, err) : r;
+    r = r == 0 ? compare_rows(db, view, &sink, err) : r;
     (void)sqlite3_close(db);
     if (r == ERR_CORRUPT) { /* no database at all, or one without our tables */
-        tell(&verify, "%s: %s", CATALOG_FILE, err->text);
+        sqlite_file_tell(&sink, "%s", err->text);
     }
     return r < 0 && r != ERR_CORRUPT ? r : 0;
 }

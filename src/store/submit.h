@@ -38,11 +38,14 @@ enum submit_flags {
     SUBMIT_KEYED =
         1u << 0, /* the first record carries META_RECEIPT, or some records carry META_DEDUP_KEY */
     SUBMIT_ORIGIN = 1u << 1, /* every record's meta begins with META_ORIGIN, all of one node, LSNs
-                              * ascending, the first with a range; never with SUBMIT_KEYED */
+                              * ascending, the first with a range; META_FIRST may follow; never with
+                              * SUBMIT_KEYED */
 };
 
-/* Ranges in one SUBMIT_ORIGIN request: one, and one more behind each record that was refused. */
-#define SUBMIT_ORIGIN_RUNS_MAX 1024u
+/* What one SUBMIT_ORIGIN request gives to remember at most. Ranges: one, and one more behind each record that was
+ * refused; likewise, counted apart, records with META_FIRST: one for each of them that does not follow the one before it
+ * in its first node's log. */
+#define SUBMIT_ORIGIN_RUNS_MAX 8192u
 
 struct submit_header {
     uint32_t record_count; /* at least 1 */

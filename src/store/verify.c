@@ -142,13 +142,16 @@ static struct tally tally_take(const struct walk_batch *batch)
         struct receipt receipt;
         struct slice key;
         struct origin origin;
+        struct first_origin first;
         int64_t bytes = record_decode(
             &record, (struct slice){batch->payload.data + at, batch->payload.bytes - at}, NULL);
         ASSERT(bytes > 0); /* the walk has decoded it once */
         int has_receipt = meta_find_receipt(&receipt, record.meta);
         int has_key = meta_find_dedup_key(&key, record.meta);
         int has_origin = meta_find_origin(&origin, record.meta);
-        tally.has_bad_meta = tally.has_bad_meta || has_receipt < 0 || has_key < 0 || has_origin < 0;
+        int has_first = meta_find_first(&first, record.meta);
+        tally.has_bad_meta = tally.has_bad_meta || has_receipt < 0 || has_key < 0 ||
+                             has_origin < 0 || has_first < 0;
         tally.origin_lsn = has_origin > 0 ? lsn : tally.origin_lsn;
         tally.keyed_lsn = has_receipt > 0 || has_key > 0 ? lsn : tally.keyed_lsn;
         tally.time_min_ns =
@@ -265,7 +268,7 @@ int log_verify_deep(struct file_io *io, struct verify_report *report,
 {
     struct log_walk *walk = NULL;
     *report = (struct verify_report){0};
-    int result = log_walk_open(&walk, io, 0, err);
+    int result = log_walk_open_around(&walk, io, 0, err);
     if (result < 0) {
         return err_wrap(err, result, "verify log");
     }

@@ -299,6 +299,28 @@ static int room_fit(uint8_t **memory, uint64_t *room, uint64_t bytes, struct err
     return *memory != NULL ? 0 : err_set(err, -ENOMEM, "no memory for %" PRIu64 " bytes", bytes);
 }
 
+/* Block by block; what the disk does not give is zeroes. Returns as read does. */
+static int64_t read_around(struct walk_file *walk, uint64_t wanted, uint64_t place)
+{
+    struct file_io *io = walk->io;
+    for (uint64_t at = 0; at < wanted;) {
+        uint64_t bytes = u64_min(STORE_BLOCK_BYTES, wanted - at);
+        int64_t got = io->ops->read(io, walk->file, walk->window + at, bytes, place + at);
+        if (got == -EIO) {
+            memset(walk->window + at, 0, bytes);
+            got = (int64_t)bytes;
+        }
+        if (got < 0) {
+            return got;
+        }
+        at += (uint64_t)got;
+        if ((uint64_t)got < bytes) {
+            return (int64_t)at;
+        }
+    }
+    return (int64_t)wanted;
+}
+
 static int view_raw(struct walk_file *walk, uint64_t place, uint64_t bytes, const uint8_t **view,
                     struct err *reason)
 {
@@ -314,6 +336,7 @@ static int view_raw(struct walk_file *walk, uint64_t place, uint64_t bytes, cons
         }
         uint64_t wanted = u64_min(walk->window_room, walk->end - place);
         int64_t got = walk->io->ops->read(walk->io, walk->file, walk->window, wanted, place);
+        got = got == -EIO && walk->reads_around ? read_around(walk, wanted, place) : got;
         if (got < 0) {
             return err_set(reason, (int)got, "read %s at %" PRIu64 ": %s", walk->name, place,
                            err_name((int)got));

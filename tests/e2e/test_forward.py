@@ -1,9 +1,13 @@
 """Forwarding, against a real server process and an upstream that misbehaves by script: whatever the upstream does, every record arrives once, or its
 whereabouts are known. SLUICE_TEST_KILLS sets how often the server is killed (CI: 50)."""
+import datetime
 import json
 import os
 import random
+import re
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -33,6 +37,11 @@ def imbalance(ledger):
         if total != of["durable"] or not of["balances"]:
             return f"{name}: {of}"
     return None
+
+
+def received(entry):
+    """When the server received it, in seconds since 1970."""
+    return datetime.datetime.fromisoformat(entry["received_at"][:26].rstrip("Z").ljust(26, "0") + "+00:00").timestamp()
 
 
 class Watcher(threading.Thread):
@@ -69,6 +78,8 @@ class Watched(Server):
         if kind is None:
             assert self.watcher.problems == [], self.watcher.problems[:3]
             assert self.watcher.looks > 0, "nobody ever saw the ledger"
+            doubled = [line for line in self.log if re.search(r"sink (\S+): sink \1:", line)]
+            assert doubled == [], doubled[:3]
 
     def send(self, count, first=0, **more):
         """count records in one request; their LSNs."""
@@ -584,6 +595,39 @@ class Forward(unittest.TestCase):
                 oracle = Oracle(up).check(old + live)
                 oracle.never_mixed(lambda entry: entry["received_at"] <= boundary)
 
+    def test_an_outage_of_seconds_ends_without_old_and_new_records_in_one_request(self):
+        with Upstream() as up, Watched(*sink("up", up.url(), batch_records=1000, connections=2)) as server:
+            lsns = server.send(20)
+            server.drained(lsns)
+            up.down()
+            until = time.monotonic() + 5
+            while time.monotonic() < until:
+                lsns += server.send(5, first=len(lsns))
+                time.sleep(0.1)
+            up.up()
+            while server.sink()["pending"] > 0 or len(lsns) < 300:
+                lsns += server.send(2, first=len(lsns))
+                time.sleep(0.02)
+            server.drained(lsns)
+            Oracle(up).check(lsns)
+            for request in up.requests:
+                times = [received(entry) for entry in request.records()]
+                all_old = request.real_at - max(times) > 5
+                self.assertTrue(max(times) - min(times) <= 2.0 or all_old, f"old and new in {request}")
+
+    def test_records_that_are_encoded_in_another_way_have_another_key(self):
+        with Upstream(lost()) as up, Watched(*sink("up", up.url())) as server:
+            lsns = server.send(200)
+            wait_until(lambda: len(up.stored) > 3, PATIENCE)
+            self.assertEqual(server.stop(), 0)
+            server.arguments += ["--set", "sink.up.format=array"]
+            up.mode = ok()
+            server.start()
+            server.drained(lsns)
+            Oracle(up).keys_say_what_is_in_them()
+            self.assertGreater(self.metric(server, 'sluice_sink_refrozen_total{sink="up"}'), 0)
+            self.assertEqual({lsn for request in up.requests if request.status == 200 for lsn in request.lsns()}, set(lsns))
+
     @staticmethod
     def newest(up):
         """LSNs of the last stored requests; all of them would be much to parse again and again."""
@@ -632,6 +676,75 @@ class Forward(unittest.TestCase):
             bulk(decide)(exchange)
             return False
         return act
+
+
+class SmallDisk(unittest.TestCase):
+    """A file system of 48 MiB that somebody else fills: neither the log nor forward.sqlite can be written."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.mount = tempfile.mkdtemp(prefix="sluice-disk-")
+        if os.geteuid() != 0 or shutil.which("mount") is None:
+            os.rmdir(cls.mount)
+            raise unittest.SkipTest("only root can mount a small file system")
+        result = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", cls.mount], capture_output=True, text=True)
+        if result.returncode != 0:
+            os.rmdir(cls.mount)
+            raise unittest.SkipTest(f"no tmpfs here: {result.stderr.strip()}")
+
+    @classmethod
+    def tearDownClass(cls):
+        subprocess.run(["umount", cls.mount], capture_output=True)
+        os.rmdir(cls.mount)
+
+    def fill(self):
+        path = os.path.join(self.mount, "filler")
+        with open(path, "ab", buffering=0) as file:
+            for size in (1 << 20, 4096):
+                try:
+                    while True:
+                        file.write(b"\xaa" * size)
+                except OSError:
+                    pass
+        return path
+
+    @staticmethod
+    def post(server, first):
+        body = b"\n".join(encode(record(first + i, padding="x" * 500)) for i in range(20))
+        return server.post("/v1/logs", body, {"Content-Type": "application/x-ndjson"})
+
+    def test_a_full_disk_stops_neither_the_process_nor_the_promise_and_delivery_goes_on_with_room(self):
+        with Upstream() as up:
+            server = Watched(*sink("up", up.url()), "--set", "store.allow_volatile=true", data_dir=os.path.join(self.mount, "data"))
+            with server:
+                lsns, refused, number = server.send(100), 0, 0
+                server.drained(lsns)
+                filler = self.fill()
+                up.mode = switch(lambda request: random.choice((ok, lost, lambda: status(503)))())
+                until = time.monotonic() + 6
+                while time.monotonic() < until or (refused == 0 and number < 3000):
+                    number += 1
+                    self.fill()  # whatever became free
+                    answer = self.post(server, 1000 + number * 20)
+                    if answer.status == 202:
+                        lsns += range(answer.json()["first_lsn"], answer.json()["last_lsn"] + 1)
+                    else:
+                        self.assertIn(answer.status, (429, 503))
+                        self.assertIn("retry-after", answer.headers)
+                        refused += 1
+                        time.sleep(0.02)
+                self.assertGreater(refused, 0, "the disk was never full: the test tests nothing")
+                self.assertIsNone(server.process.poll())
+                os.unlink(filler)
+                wait_until(lambda: self.post(server, 500).status == 202, PATIENCE)
+                up.mode = ok()
+                everything = [json.loads(line)["lsn"] for line in server.dump_lines()]
+                self.assertLessEqual(set(lsns), set(everything))
+                server.drained(everything)
+                Oracle(up).check(everything)
+                print(f"{refused} of {number} requests refused, {len(everything)} records, "
+                      f"{sum('forward_db' in line for line in server.log)} lines about forward.sqlite")
+                server.stop_clean()
 
 
 if __name__ == "__main__":

@@ -207,23 +207,88 @@ class Records(unittest.TestCase):
 
     def test_a_rejected_record_is_rejected_alone_and_may_come_again(self):
         node = NODE_A[:-1] + "G"
-        lines = [line(node, 1), line(node, 2, content={"service": "x"}), line(node, 3), line(node, 4, "run", {"a": 1}),
-                 line(node, 5, "gpu", {}), line(node, 6, "nonsense", {}), line(node, 7)]
+        lines = [line(node, 1), line(node, 2, content={"service": "x"}), line(node, 3), line(node, 4, "run", [1]),
+                 line(node, 5, "gpu", 5), line(node, 6, "nonsense", {}), line(node, 7)]
         answer = send(self.server, node, 1, 9, lines)
         self.assertEqual((answer.status, counts(answer)), (200, (3, 0, 4)))
         errors = answer.json()["errors"]
         self.assertEqual([error["index"] for error in errors], [1, 3, 4, 5])
         self.assertEqual(errors[0]["detail"][0]["loc"][:2], ["body", 1])
-        self.assertEqual(errors[1]["detail"][0]["loc"], ["body", 3, "kind"])
+        self.assertEqual(errors[1]["detail"][0]["loc"], ["body", 3, "record"])
+        self.assertEqual(errors[3]["detail"][0]["loc"], ["body", 5, "kind"])
         self.assertEqual(counts(send(self.server, node, 1, 9)), (4, 5, 0))  # 8 and 9 were not for us
         self.assertEqual(counts(send(self.server, node, 1, 9)), (0, 9, 0))
 
     def test_all_rejected_or_nothing_at_all_is_still_an_answer(self):
         node = NODE_A[:-1] + "H"
-        answer = send(self.server, node, 1, 1, [line(node, 1, "gpu", {})])
+        answer = send(self.server, node, 1, 1, [line(node, 1, "gpu", [])])
         self.assertEqual((answer.status, counts(answer)), (200, (0, 0, 1)))
         self.assertEqual(answer.json()["errors"][0]["index"], 0)
         self.assertEqual(counts(send(self.server, node, 1, 5, ["", " "])), (0, 0, 0))
+
+    def test_runs_and_gpu_telemetry_are_stored_as_they_come_and_run_nothing(self):
+        node = NODE_A[:-1] + "P"
+        lines = [line(node, 1, "run", {"event_id": "run-1", "deep": [{}]}, event_time=1756116001000000000),
+                 line(node, 2, "gpu", {"uuid": "GPU-1"}, event_time=-5, severity=4)]
+        self.assertEqual(counts(send(self.server, node, 1, 2, lines)), (2, 0, 0))
+        shown = self.server.dump()[-2:]
+        self.assertEqual([(record["kind"], record["record"]) for record in shown],
+                         [("run", {"event_id": "run-1", "deep": [{}]}), ("gpu", {"uuid": "GPU-1"})])
+        self.assertEqual(self.server.verify().returncode, 0)
+
+    def test_the_event_time_is_what_the_envelope_says(self):
+        node = NODE_A[:-1] + "Q"
+        text = line(node, 1, "metric", {"name": "m", "value": 1.5}, event_time=1600000000000000000)
+        self.assertEqual(counts(send(self.server, node, 1, 1, [text])), (1, 0, 0))
+        window = "start_time=2020-09-13T12:26:40Z&end_time=2020-09-13T12:26:40.001Z"
+        self.assertIn(ulid_of(node, 1), json.dumps(self.server.get("/v1/metrics?" + window).json()))
+
+    def test_a_range_of_some_kinds_leaves_the_others_open(self):
+        node = NODE_A[:-1] + "R"
+        metric = {"name": "m", "value": 1.5}
+        body = "\n".join(line(node, lsn) for lsn in (1, 3, 5)).encode()
+        fields = headers(node, 1, 9, **{"Sluice-Kinds": "log"})
+        self.assertEqual(counts(self.server.post("/v1/replicate", body, fields)), (3, 0, 0))
+        fields = headers(node, 1, 9, **{"Sluice-Kinds": "metric,event,unheard-of"})
+        body = "\n".join(line(node, lsn, "metric", metric) for lsn in (2, 4, 9)).encode()
+        self.assertEqual(counts(self.server.post("/v1/replicate", body, fields)), (3, 0, 0))
+        self.assertEqual(counts(self.server.post("/v1/replicate", body, fields)), (0, 3, 0))
+        self.assertEqual(counts(send(self.server, node, 7, 7)), (0, 1, 0))
+        self.assertEqual(counts(send(self.server, node, 7, 7, [line(node, 7, "run", {})])), (1, 0, 0))
+        answer = self.server.post("/v1/replicate", line(node, 20).encode(), fields)
+        self.assertEqual(answer.status, 422)
+
+    def test_what_has_been_here_on_its_way_is_a_duplicate(self):
+        node, edge = NODE_A[:-1] + "S", NODE_A[:-1] + "T"
+        with open(os.path.join(self.server.data_dir, "node")) as file:
+            own = file.read().strip()
+        before = len(self.server.dump_lines())
+        lines = [line(node, 1, origin={"node": own, "lsn": 1}),
+                 line(node, 2, origin={"node": edge, "lsn": 1, "via": [NODE_B, own, NODE_B]})]
+        self.assertEqual(counts(send(self.server, node, 1, 2, lines)), (0, 2, 0))
+        self.assertEqual(len(self.server.dump_lines()), before)
+        lines = [line(node, 3, origin={"node": edge, "lsn": 1, "via": [NODE_B]}),
+                 line(node, 4, origin={"node": edge, "lsn": 3})]
+        self.assertEqual(counts(send(self.server, node, 3, 4, lines)), (2, 0, 0))
+        self.assertEqual(self.server.dump()[-1]["origin"], {"node": edge, "lsn": 3})
+        self.assertEqual(counts(send(self.server, edge, 1, 3)), (1, 2, 0))  # by the straight way
+        other = NODE_A[:-1] + "V"
+        self.assertEqual(counts(send(self.server, other, 1, 1, [line(other, 1, origin={"node": edge, "lsn": 2})])), (0, 1, 0))
+
+    def test_too_long_a_way_is_rejected_alone(self):
+        node = NODE_A[:-1] + "W"
+        lines = [line(node, 1, origin={"node": NODE_B, "lsn": 70, "via": [NODE_B] * 16}),
+                 line(node, 2, origin={"node": NODE_B, "lsn": 71, "via": [NODE_B] * 17})]
+        answer = send(self.server, node, 1, 2, lines)
+        self.assertEqual(counts(answer), (1, 0, 1))
+        self.assertEqual(answer.json()["errors"][0]["detail"][0]["loc"], ["body", 1, "origin"])
+
+    def test_more_gaps_than_can_be_remembered_at_once_are_refused(self):
+        node = NODE_A[:-1] + "X"
+        lines = [line(node, n, "gpu", {}, origin={"node": NODE_B, "lsn": 10**6 + 2 * n}) for n in range(1, 8194)]
+        self.assertEqual(send(self.server, node, 1, 9000, lines).status, 413)
+        self.assertEqual(counts(send(self.server, node, 1, 8192, lines[:-1])), (8192, 0, 0))
+        self.assertEqual(counts(send(self.server, node, 1, 8192, lines[:-1])), (0, 8192, 0))
 
     def test_without_a_range_only_what_is_carried_is_settled(self):
         node = NODE_A[:-1] + "J"
@@ -261,6 +326,10 @@ class Records(unittest.TestCase):
                 (headers(node, 1, 9), good.replace(b'"lsn": 5', b'"lsn": "5"'), "lsn"),
                 (headers(node, 1, 9), good.replace(b'"lsn": 5', b'"lsn": 5, "lsn": 5'), "twice"),
                 (headers(node, 1, 9), good.replace(ulid_of(node, 5).encode(), b"U" * 26), "ULID"),
+                (headers(node, 1, 9), good.replace(b'"lsn": 5', b'"lsn": 5, "event_time": 1.5'), "event_time"),
+                (headers(node, 1, 9), good.replace(b'"lsn": 5', b'"lsn": 5, "severity": 9'), "severity"),
+                (headers(node, 1, 9), good.replace(b'"lsn": 5', b'"lsn": 5, "origin": {"lsn": 1}'), "origin"),
+                (headers(node, 1, 9, **{"Sluice-Kinds": "metric"}), good, "Sluice-Kinds"),
                 (headers(node, 1, 9), good.replace(b"10:00:01.123456Z", b"25:00"), "received_at")]:
             answer = self.server.post("/v1/replicate", body, fields)
             self.assertEqual(answer.status, 422, (fields, body, answer))

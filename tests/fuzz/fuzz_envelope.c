@@ -31,6 +31,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         const char *text;
         ASSERT(is_inside(envelope.kind, line));
         ASSERT(is_inside(envelope.record, line));
+        ASSERT(envelope.severity <= 6);
+        ASSERT(!envelope.has_origin ||
+               (envelope.origin.lsn >= 1 && envelope.origin.lsn <= ENVELOPE_LSN_MAX &&
+                envelope.origin.via_count <= bytes / ULID_TEXT_BYTES));
         ASSERT(envelope.lsn >= 1 && envelope.lsn <= ENVELOPE_LSN_MAX);
         ASSERT(json_validate(envelope.record.data, envelope.record.bytes, &offset, &text) == 0);
     }

@@ -11,6 +11,9 @@
  *    stays decided;
  *  - all: LSNs dense, requests in one piece, in the order of their shard, nothing nobody sent;
  *  - keyed: a key is in the log at most once; a repeat is answered with the first answer;
+ *  - from other nodes: each record of each node is in the log at most once, whichever of its ways it came by, and what
+ *    was acknowledged is there. Three nodes have fixed logs; one of them passes on what it has from another. They send
+ *    overlapping pieces of them, through sinks of all kinds or of some;
  *  - answers: exactly one for each request, unless the power went;
  *  - start: always succeeds; verify finds no fault; damage of durable bytes is reported and costs
  *    one batch only;
@@ -51,6 +54,9 @@
 #define SETTLE_STEPS_MAX 20000
 #define CAPACITY_BYTES   MIB(64)
 #define NONE             UINT32_MAX
+#define NODES            3u /* number 2 has every second record from number 0 */
+#define NODE_LSNS        200u
+#define NODE_FLAG        0x80000000u /* in place of a request's number: a record of another node */
 
 enum request_state {
     REQUEST_WAITING, /* in the ring or in a batch */
@@ -86,6 +92,12 @@ struct request {
     uint32_t dedup_keys[RECORDS_MAX]; /* NONE or index */
     bool has_dedup_keys;              /* which belong to a record kind: all of these are events */
     bool is_keyed;
+    bool is_origin; /* of another node: */
+    uint32_t node;
+    uint32_t node_first; /* its LSNs, of those whose kind is in node_kinds */
+    uint32_t node_last;
+    uint32_t node_kinds;
+    bool has_range;
     bool has_outcome;
     struct answer outcome;
     uint64_t first_lsn; /* of the first stored record; 0: unknown */
@@ -114,6 +126,8 @@ struct sim {
     uint64_t receipt_lsn[RECEIPT_KEYS]; /* where the present reading found the key; 0: nowhere */
     uint32_t receipt_request[RECEIPT_KEYS];
     uint64_t dedup_lsn[DEDUP_KEYS];
+    uint64_t origin_lsn[NODES][NODE_LSNS + 1]; /* where the present reading found it; 0: nowhere */
+    uint64_t origin_before[NODES][NODE_LSNS + 1];
     uint64_t log_first_lsn; /* what is below has expired */
     uint64_t log_last_lsn;  /* as the store said last */
     bool is_damaged;
@@ -260,6 +274,122 @@ static void content_make(struct content *content, const struct request *request,
     memcpy(content->record.id.bytes + 12, &index, 4);
 }
 
+/* ---- other nodes: what their logs hold follows from (node, LSN) ---- */
+
+struct identity {
+    uint32_t node;
+    uint32_t lsn;
+};
+
+static struct ulid node_id(uint32_t node)
+{
+    return (struct ulid){{0x77, (uint8_t)node}};
+}
+
+/* Which record it was in the beginning. */
+static struct identity identity_of(uint32_t node, uint32_t lsn)
+{
+    return node == 2 && lsn % 2 == 0 ? (struct identity){0, lsn / 2} : (struct identity){node, lsn};
+}
+
+static uint32_t identity_hash(struct identity identity)
+{
+    return (uint32_t)((run.seed + identity.node * 1000003u + identity.lsn) * 2654435761u >> 7);
+}
+
+static enum record_kind identity_kind(struct identity identity)
+{
+    return (enum record_kind)(1 + identity_hash(identity) % 3);
+}
+
+static bool is_carried(const struct request *request, uint32_t lsn)
+{
+    return (request->node_kinds >> identity_kind(identity_of(request->node, lsn)) & 1u) != 0;
+}
+
+static void identity_make(struct content *content, struct identity identity)
+{
+    uint32_t number = NODE_FLAG | identity.node;
+    size_t bytes = identity_hash(identity) % 120;
+    memset(content->payload, (int)(identity.lsn & 0xff), sizeof content->payload);
+    content->record = (struct record){.kind = identity_kind(identity),
+                                      .severity = (uint8_t)(identity.lsn % 7),
+                                      .event_time_ns = (int64_t)identity.lsn * 1000,
+                                      .payload = {content->payload, bytes}};
+    memcpy(content->record.id.bytes, &run.seed, 8);
+    memcpy(content->record.id.bytes + 8, &number, 4);
+    memcpy(content->record.id.bytes + 12, &identity.lsn, 4);
+}
+
+/* run_last: of a run that begins here; 0: it does not. */
+static void origin_meta(struct content *content, const struct request *request, uint32_t lsn,
+                        uint32_t run_first, uint32_t run_last)
+{
+    struct identity identity = identity_of(request->node, lsn);
+    struct origin origin = {.node = node_id(request->node),
+                            .lsn = lsn,
+                            .range_first = run_last != 0 ? run_first : 0,
+                            .range_last = run_last,
+                            .range_kinds = run_last != 0 ? request->node_kinds : 0};
+    size_t bytes = meta_origin_encode(content->meta, &origin);
+    if (identity.node != request->node) {
+        struct first_origin first = {
+            .node = node_id(identity.node), .lsn = identity.lsn, .via_count = 1};
+        first.via[0] = node_id(9);
+        bytes += meta_first_encode(content->meta + bytes, &first);
+    }
+    content->record.meta = (struct slice){content->meta, bytes};
+}
+
+static void origin_invent(struct sim *sim, struct request *request)
+{
+    static const uint32_t sinks[] = {UINT32_MAX, 1u << RECORD_LOG, ~(1u << RECORD_LOG)};
+    memset(request, 0, sizeof *request);
+    request->is_origin = true;
+    request->receipt_key = NONE;
+    memset(request->dedup_keys, 0xff, sizeof request->dedup_keys);
+    request->shard = below(sim, sim->shard_count);
+    request->node = below(sim, NODES);
+    request->node_first = 1 + below(sim, NODE_LSNS);
+    request->node_last = request->node_first + below(sim, RECORDS_MAX);
+    request->node_last = request->node_last > NODE_LSNS ? NODE_LSNS : request->node_last;
+    request->node_kinds = sinks[below(sim, ARRAY_COUNT(sinks))];
+    request->has_range = chance(sim, 700);
+    for (uint32_t lsn = request->node_first; lsn <= request->node_last; lsn++) {
+        request->record_count += is_carried(request, lsn);
+    }
+}
+
+/* The end of the run of carried LSNs that begins at lsn. */
+static uint32_t run_end(const struct request *request, uint32_t lsn)
+{
+    while (lsn < request->node_last && is_carried(request, lsn + 1)) {
+        lsn++;
+    }
+    return lsn;
+}
+
+static size_t origin_encode(const struct request *request, uint8_t *to, uint32_t *kinds)
+{
+    size_t at = 0;
+    uint32_t told = 0; /* LSNs that the runs so far speak for */
+    for (uint32_t lsn = request->node_first; lsn <= request->node_last; lsn++) {
+        struct content content;
+        if (!is_carried(request, lsn)) {
+            continue;
+        }
+        bool is_first = lsn > told;
+        uint32_t first = request->has_range ? request->node_first : lsn;
+        uint32_t last = request->has_range ? request->node_last : run_end(request, lsn);
+        told = is_first ? last : told;
+        identity_make(&content, identity_of(request->node, lsn));
+        origin_meta(&content, request, lsn, first, is_first ? last : 0);
+        *kinds |= 1u << content.record.kind;
+        at += record_encode(to + at, &content.record);
+    }
+    return at;
+}
+
 /* ---- submitting ---- */
 
 static void request_invent(struct sim *sim, struct request *request)
@@ -293,7 +423,14 @@ static void step_submit(struct sim *sim)
     }
     uint32_t number = sim->request_count;
     struct request *request = &sim->requests[number];
-    request_invent(sim, request);
+    if (chance(sim, 200)) {
+        origin_invent(sim, request);
+    } else {
+        request_invent(sim, request);
+    }
+    if (request->record_count == 0) {
+        return;
+    }
     struct spsc *ring = &sim->shards[request->shard].port->submit;
     uint64_t room = sizeof(struct submit_header) +
                     request->record_count * record_padded_bytes(META_MAX, PAYLOAD_MAX);
@@ -303,13 +440,16 @@ static void step_submit(struct sim *sim)
     }
     struct submit_header header = {
         .record_count = request->record_count,
-        .flags = request->is_keyed ? SUBMIT_KEYED : 0,
+        .flags = request->is_origin  ? SUBMIT_ORIGIN
+                 : request->is_keyed ? SUBMIT_KEYED
+                                     : 0,
         .time_min_ns = (int64_t)number * 1000,
         .time_max_ns = (int64_t)number * 1000 + request->record_count - 1,
         .submitted_at_ns = sim_disk_now_ns(sim->disk),
     };
     size_t at = sizeof header;
-    for (uint32_t i = 0; i < request->record_count; i++) {
+    at += request->is_origin ? origin_encode(request, to + at, &header.kinds) : 0;
+    for (uint32_t i = 0; !request->is_origin && i < request->record_count; i++) {
         struct content content;
         content_make(&content, request, number, i);
         header.kinds |= 1u << content.record.kind;
@@ -322,7 +462,9 @@ static void step_submit(struct sim *sim)
     sim->request_count++;
     trace(sim, "shard %u submits request %u: %u records, %zu bytes, end %llu%s", request->shard,
           number, request->record_count, at, (unsigned long long)request->end,
-          request->is_keyed ? ", keyed" : "");
+          request->is_keyed    ? ", keyed"
+          : request->is_origin ? ", of another node"
+                               : "");
 }
 
 /* ---- answers ---- */
@@ -345,7 +487,8 @@ static void on_outcome(struct sim *sim, uint32_t shard, const struct ack_outcome
         struct request *request = &sim->requests[i];
         if (request->shard == shard && request->state == REQUEST_WAITING &&
             request->end == outcome->end) {
-            CHECK(request->is_keyed, "request %u has an outcome without a key", i);
+            CHECK(request->is_keyed || request->is_origin,
+                  "request %u has an outcome without a key", i);
             CHECK(!request->has_outcome, "request %u has two outcomes", i);
             request->has_outcome = true;
             request->outcome = (struct answer){
@@ -371,7 +514,7 @@ static uint32_t request_on_durable(struct sim *sim, struct request *request, uin
     run.acked++;
     request->state = REQUEST_ACKED;
     request->stored_count = request->record_count;
-    if (request->is_keyed) {
+    if (request->is_keyed || request->is_origin) {
         CHECK(request->has_outcome, "request %u is keyed and has no outcome", number);
         const struct answer *outcome = &request->outcome;
         if (outcome->verdict != OUTCOME_STORED) {
@@ -498,6 +641,35 @@ static void check_keys(struct sim *sim, struct request *request, const struct re
     }
 }
 
+/* A record of another node. */
+static void check_origin(struct sim *sim, const struct reader_record *found, uint32_t node,
+                         uint32_t lsn)
+{
+    struct content content;
+    struct origin origin;
+    struct first_origin first;
+    CHECK(node < NODES && lsn != 0 && lsn <= NODE_LSNS, "LSN %llu: no node has sent this",
+          (unsigned long long)found->lsn);
+    CHECK(sim->origin_lsn[node][lsn] == 0,
+          "node %u's LSN %u is stored at LSN %llu and again at %llu", node, lsn,
+          (unsigned long long)sim->origin_lsn[node][lsn], (unsigned long long)found->lsn);
+    sim->origin_lsn[node][lsn] = found->lsn;
+    identity_make(&content, (struct identity){node, lsn});
+    const struct record *sent = &content.record;
+    CHECK(found->record.kind == sent->kind && found->record.severity == sent->severity &&
+              found->record.event_time_ns == sent->event_time_ns &&
+              same_bytes(found->record.payload, sent->payload),
+          "LSN %llu: node %u's LSN %u is not what was sent", (unsigned long long)found->lsn, node,
+          lsn);
+    CHECK(meta_find_origin(&origin, found->record.meta) == 1, "LSN %llu: no origin",
+          (unsigned long long)found->lsn);
+    struct identity told = identity_of(origin.node.bytes[1], (uint32_t)origin.lsn);
+    CHECK(told.node == node && told.lsn == lsn, "LSN %llu: another origin",
+          (unsigned long long)found->lsn);
+    CHECK(meta_find_first(&first, found->record.meta) == (node != origin.node.bytes[1]),
+          "LSN %llu: another first origin", (unsigned long long)found->lsn);
+}
+
 static uint32_t check_record(struct sim *sim, const struct reader_record *found, uint32_t previous)
 {
     uint64_t seed = 0;
@@ -507,6 +679,10 @@ static uint32_t check_record(struct sim *sim, const struct reader_record *found,
     memcpy(&number, found->record.id.bytes + 8, 4);
     memcpy(&index, found->record.id.bytes + 12, 4);
     unsigned long long lsn = found->lsn;
+    if (seed == run.seed && (number & NODE_FLAG) != 0) {
+        check_origin(sim, found, number & ~NODE_FLAG, index);
+        return NONE;
+    }
     CHECK(seed == run.seed && number < sim->request_count, "LSN %llu: nobody sent this", lsn);
     struct request *request = &sim->requests[number];
     CHECK(index < request->record_count, "LSN %llu: record %u of %u", lsn, index,
@@ -585,12 +761,15 @@ static void read_log(struct sim *sim)
         CHECK(found.lsn == lsn, "LSN %llu where %llu belongs", (unsigned long long)found.lsn,
               (unsigned long long)lsn);
         uint32_t number = check_record(sim, &found, previous);
-        uint32_t shard = sim->requests[number].shard;
-        CHECK(number + 1 >= newest[shard], "LSN %llu: request %u of shard %u comes after %u",
-              (unsigned long long)lsn, number, shard, newest[shard] - 1);
-        newest[shard] = number + 1;
         previous = number;
         lsn++;
+        if (number == NONE) {
+            continue;
+        }
+        uint32_t shard = sim->requests[number].shard;
+        CHECK(number + 1 >= newest[shard], "LSN %llu: request %u of shard %u comes after %u",
+              (unsigned long long)lsn - 1, number, shard, newest[shard] - 1);
+        newest[shard] = number + 1;
     }
     if (is_first && may_expire(sim)) {
         sim->log_first_lsn = sim->log_last_lsn + 1; /* nothing is left but the place */
@@ -683,6 +862,29 @@ static void check_expired(struct sim *sim, struct request *request, uint32_t num
     request->state = REQUEST_EXPIRED;
 }
 
+/* What an acknowledged request of another node carried is in the log, by whichever request. */
+static void check_origin_request(struct sim *sim, struct request *request, uint32_t number)
+{
+    CHECK(request->state != REQUEST_WAITING, "request %u still waits", number);
+    if (request->state != REQUEST_ACKED && request->state != REQUEST_DUPLICATE) {
+        request->state = REQUEST_GONE;
+        return;
+    }
+    for (uint32_t lsn = request->node_first; lsn <= request->node_last; lsn++) {
+        struct identity identity = identity_of(request->node, lsn);
+        uint64_t now = sim->origin_lsn[identity.node][identity.lsn];
+        uint64_t before = sim->origin_before[identity.node][identity.lsn];
+        bool may_be_gone = before == 0 ? sim->log_first_lsn > 1 || sim->is_damaged
+                                       : has_expired(sim, before) || in_damage(sim, before);
+        CHECK(!is_carried(request, lsn) || now != 0 || may_be_gone,
+              "request %u: node %u's LSN %u was acknowledged and is nowhere (it was at %llu)",
+              number, identity.node, identity.lsn, (unsigned long long)before);
+        CHECK(before == 0 || now == 0 || now == before || has_expired(sim, before),
+              "node %u's LSN %u was at LSN %llu and is at %llu", identity.node, identity.lsn,
+              (unsigned long long)before, (unsigned long long)now);
+    }
+}
+
 /* After a start: who must be there, who may, who must not; and what is decided by it. */
 static void check_request(struct sim *sim, struct request *request, uint32_t number)
 {
@@ -756,6 +958,7 @@ static void check_log(struct sim *sim)
 {
     memset(sim->receipt_lsn, 0, sizeof sim->receipt_lsn);
     memset(sim->dedup_lsn, 0, sizeof sim->dedup_lsn);
+    memset(sim->origin_lsn, 0, sizeof sim->origin_lsn);
     for (uint32_t i = 0; i < sim->request_count; i++) {
         sim->requests[i].found_lsn = 0;
         sim->requests[i].found_count = 0;
@@ -763,7 +966,17 @@ static void check_log(struct sim *sim)
     }
     read_log(sim);
     for (uint32_t i = 0; i < sim->request_count; i++) {
-        check_request(sim, &sim->requests[i], i);
+        if (sim->requests[i].is_origin) {
+            check_origin_request(sim, &sim->requests[i], i);
+        } else {
+            check_request(sim, &sim->requests[i], i);
+        }
+    }
+    for (uint32_t node = 0; node < NODES; node++) {
+        for (uint32_t lsn = 1; lsn <= NODE_LSNS; lsn++) {
+            uint64_t now = sim->origin_lsn[node][lsn];
+            sim->origin_before[node][lsn] = now != 0 ? now : sim->origin_before[node][lsn];
+        }
     }
     struct verify_report report;
     struct err err = {0};

@@ -208,7 +208,7 @@ static void a_poller_has_the_documented_defaults(void **state)
     assert_int_equal(p->interval_ns, 5 * NS_S);
     assert_int_equal(p->rows_max, 1000);
     assert_int_equal(p->statement_timeout_ns, 5 * NS_S);
-    assert_int_equal(p->settle_ns, 0);
+    assert_int_equal(p->settle_ns, 5 * NS_S);
 }
 
 static void flags_win_over_environment_over_file(void **state)

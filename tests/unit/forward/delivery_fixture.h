@@ -56,10 +56,13 @@ struct df {
     uint64_t retention_bytes;
     unsigned different; /* a key with other bytes than the first time */
     uint64_t random;
+    uint64_t append_random; /* apart from the script's, which another thread throws */
     /* The script's choices, in percent of requests. */
     unsigned fail, reset, lost, pause, too_many;
     bool refuses_poison, speaks_items;
-    int fixed_status; /* not 0: always this */
+    int fixed_status;  /* not 0: always this */
+    int poison_status; /* 0: 400 */
+    unsigned busy;     /* items: every so many-th record is answered 429; 0: none */
 
     struct config_sink sink;
     struct forward_db *db;
@@ -163,7 +166,7 @@ static inline size_t df_record(uint8_t *to, uint32_t n, unsigned pad)
 static inline void df_append(struct df *df, uint32_t count)
 {
     while (count > 0) {
-        uint32_t here = 1 + (uint32_t)(df_random(&df->random) % 9);
+        uint32_t here = 1 + (uint32_t)(df_random(&df->append_random) % 9);
         here = here < count ? here : count;
         uint8_t *to = spsc_claim(&df->port->submit, KIB(8) + here * df->pad);
         assert_non_null(to);
@@ -255,6 +258,7 @@ static inline char *df_items(struct df *df, const struct upstream_request *reque
          at = df_next_number(at, &n)) {
         int status = df->by_id[n] != 0                             ? 409
                      : df->refuses_poison && df_is_poison(n)       ? 400
+                     : df->busy != 0 && n % df->busy == 1          ? 429
                      : df_random(&df->random) % 100 < df->too_many ? 429
                                                                    : 201;
         df->resent += status == 409 && !is_repeat;
@@ -286,7 +290,7 @@ static inline void df_script(void *context, const struct upstream_request *reque
     } else if ((dice -= df->reset) < df->pause) {
         reply->status = 401;
     } else if (!df->speaks_items && df->refuses_poison && strstr(request->body, "poison") != NULL) {
-        reply->status = 400;
+        reply->status = df->poison_status != 0 ? df->poison_status : 400;
         reply->body = mem_alloc(16);
         (void)snprintf(reply->body, 16, "poison");
     } else {

@@ -3,6 +3,37 @@
  */
 #include "delivery_fixture.h"
 
+#include <sys/syscall.h>
+#include <time.h>
+
+/* The wall clock of this process, as far from the truth as a test wants it. */
+static _Atomic int64_t wall_shift_ns;
+
+int clock_gettime(clockid_t clock, struct timespec *out)
+{
+    long r = syscall(SYS_clock_gettime, clock, out);
+    int64_t shift_ns = atomic_load_explicit(&wall_shift_ns, memory_order_relaxed);
+    if (r == 0 && clock == CLOCK_REALTIME && shift_ns != 0) {
+        int64_t ns = out->tv_sec * (int64_t)NS_S + out->tv_nsec + shift_ns;
+        out->tv_sec = (time_t)(ns / (int64_t)NS_S);
+        out->tv_nsec = (long)(ns % (int64_t)NS_S);
+    }
+    return (int)r;
+}
+
+static void shift_wall_clock(int64_t seconds)
+{
+    atomic_store_explicit(&wall_shift_ns, seconds * (int64_t)NS_S, memory_order_relaxed);
+}
+
+static void pass_for(struct df *df, uint64_t ns)
+{
+    uint64_t end_ns = clock_mono_ns() + ns;
+    while (clock_mono_ns() < end_ns) {
+        df_pass(df, false);
+    }
+}
+
 static void everything_is_delivered_once_and_the_other_kinds_are_counted(void **state)
 {
     (void)state;
@@ -236,6 +267,225 @@ static void frozen_under_another_encoding_they_are_frozen_anew(void **state)
     df_drain(df);
     assert_int_equal(df_picture(df).position.delivered, 100);
     assert_int_equal(df_picture(df).position.filtered, 0);
+    assert_true(df_picture(df).refrozen > 0);
+    df_free(df);
+}
+
+/* The upstream has the first bytes, though we never heard of it: what is frozen anew must not be taken for them. */
+static void no_key_ever_stands_for_two_contents(void **state)
+{
+    (void)state;
+    static const enum sink_format formats[] = {SINK_NDJSON, SINK_OBJECT};
+    for (unsigned i = 0; i < ARRAY_COUNT(formats); i++) {
+        struct df *df = df_new(17);
+        df->sink.format = formats[i];
+        df->lost = 100;
+        df_append(df, 100);
+        df_open(df);
+        while (df->body_count < 3) {
+            df_pass(df, false);
+        }
+        df_crash(df);
+        df->sink.kinds =
+            1u << RECORD_LOG | 1u << RECORD_METRIC; /* encoded as before, more of them */
+        df_open(df);
+        pass_for(df, 50 * NS_MS);
+        df_crash(df);
+        df->sink.record = SINK_RECORD_RAW;
+        df_open(df);
+        pass_for(df, 50 * NS_MS);
+        df_crash(df);
+        df->sink.record = SINK_RECORD_META;
+        df->lost = 0;
+        df_open(df);
+        df_drain(df);
+        assert_int_equal(df->different, 0);
+        assert_true(df_picture(df).refrozen > 0);
+        assert_int_equal(df_picture(df).position.delivered, 100);
+        df_free(df);
+    }
+}
+
+/* Without its database a sink begins anew, and the same LSNs come again. */
+static void a_lost_database_takes_no_key_again(void **state)
+{
+    (void)state;
+    struct df *df = df_new(18);
+    char path[128];
+    df_append(df, 100);
+    df_open(df);
+    df_drain(df);
+    df_crash(df);
+    unsigned before = df->body_count;
+    (void)snprintf(path, sizeof path, "%s/%s", df->dir, FORWARD_DB_FILE);
+    assert_int_equal(unlink(path), 0);
+    df_open(df);
+    df_drain(df);
+    assert_int_equal(df->different, 0);
+    assert_int_equal(df->body_count, 2 * before);
+    df_free(df);
+}
+
+static void a_retry_after_a_restart_has_the_same_key(void **state)
+{
+    (void)state;
+    struct df *df = df_new(19);
+    df->sink.format = SINK_OBJECT;
+    df->lost = 100;
+    df_append(df, 60);
+    df_open(df);
+    while (df->body_count < 3) {
+        df_pass(df, false);
+    }
+    df_crash(df);
+    shift_wall_clock(-3600); /* the time of freezing is in the manifest, not on the clock */
+    df->lost = 0;
+    df_open(df);
+    df_drain(df);
+    shift_wall_clock(0);
+    df_expect_exactly_once(df, 1, 60);
+    assert_int_equal(df_picture(df).refrozen, 0);
+    assert_true(df->bodies[0].times > 1);
+    df_free(df);
+}
+
+/* ---- old and new ---- */
+
+/* In a stored body: bit 0 a record up to first, bit 1 one up to second, bit 2 a later one. */
+static unsigned ages_in(const struct df_body *body, uint32_t first, uint32_t second)
+{
+    unsigned ages = 0;
+    uint32_t n = 0;
+    for (const char *at = df_next_number(body->text, &n); at != NULL; at = df_next_number(at, &n)) {
+        ages |= n <= first ? 1u : n <= second ? 2u : 4u;
+    }
+    return ages;
+}
+
+static void records_of_an_outage_and_new_ones_never_share_a_request(void **state)
+{
+    (void)state;
+    struct df *df = df_new(20);
+    df->sink.batch_records = 100;
+    df->sink.batch_bytes = 100000;
+    df_append(df, 9);
+    (void)poll(NULL, 0, 2300);
+    df_append(df, 9);
+    (void)poll(NULL, 0, 5300);
+    uint64_t began_ns = clock_mono_ns();
+    df_append(df, 9);
+    df_open(df);
+    df_drain(df);
+    df_expect_exactly_once(df, 1, 27);
+    bool was_quick = clock_mono_ns() - began_ns < 3 * NS_S; /* else they are all old */
+    unsigned seen = 0;
+    for (unsigned i = 0; i < df->body_count; i++) {
+        unsigned ages = ages_in(&df->bodies[i], 9, 18);
+        assert_true(!was_quick || ages == 3 || ages == 4);
+        seen |= 1u << ages;
+    }
+    assert_true(!was_quick || seen == (1u << 3 | 1u << 4));
+    df_free(df);
+}
+
+static void a_wall_clock_that_jumps_neither_stalls_nor_bursts_delivery(void **state)
+{
+    (void)state;
+    static const int64_t jumps[] = {3600, -3600, 86400 * 365, -86400 * 365, 0};
+    struct df *df = df_new(24);
+    df_append(df, 60);
+    df->fixed_status = 401;
+    df_open(df);
+    for (unsigned i = 0; i < ARRAY_COUNT(jumps); i++) {
+        shift_wall_clock(jumps[i]);
+        pass_for(df, 50 * NS_MS);
+    }
+    assert_true(df->requests < 50); /* one in 10 ms, whatever the clock says */
+    df->fixed_status = 0;
+    for (unsigned i = 0; i < ARRAY_COUNT(jumps); i++) {
+        shift_wall_clock(jumps[i]);
+        df->fixed_status = i % 2 == 0 ? 503 : 0;
+        df_append(df, 20);
+        pass_for(df, 20 * NS_MS);
+        df_crash(df);
+        df_open(df);
+        df->fixed_status = 0;
+        df_drain(df);
+    }
+    shift_wall_clock(0);
+    df_expect_exactly_once(df, 1, df->count);
+    df_free(df);
+}
+
+/* ---- items ---- */
+
+static void items_that_wait_do_not_hold_up_the_others(void **state)
+{
+    (void)state;
+    struct df *df = df_new(25);
+    df_defaults(df, SINK_OPENSEARCH);
+    df->sink.backoff_min_ns = df->sink.backoff_max_ns = 3600 * NS_S;
+    df->busy = 10; /* 1, 11, 21 ... are never taken */
+    df_append(df, 500);
+    df_open(df);
+    uint64_t end_ns = clock_mono_ns() + 60 * NS_S;
+    while (df_picture(df).position.delivered < 350 && clock_mono_ns() < end_ns) {
+        df_pass(df, false);
+    }
+    assert_int_equal(df_picture(df).position.delivered, 350);
+    df->busy = 0;
+    delivery_resume(df->delivery);
+    df_drain(df);
+    df_expect_exactly_once(df, 1, 500);
+    df_free(df);
+}
+
+/* A server with a bug answers some requests 500, always. */
+static void batches_that_always_fail_do_not_hold_up_the_others(void **state)
+{
+    (void)state;
+    struct df *df = df_new(30);
+    df->refuses_poison = true;
+    df->poison_status = 500;
+    df->sink.connections = 1;
+    df->sink.batch_records = 2;
+    df->sink.breaker_failures = 2;
+    df_append(df, 300);
+    df_open(df);
+    uint64_t end_ns = clock_mono_ns() + 60 * NS_S;
+    /* Of 240 logs six are poison (11, 48, 122, 159, 196, 233), each in a request of two. */
+    while (df_picture(df).position.delivered < 240 - 12 && clock_mono_ns() < end_ns) {
+        df_pass(df, false);
+    }
+    assert_true(df_picture(df).position.delivered >= 240 - 12);
+    assert_int_equal(df_picture(df).position.quarantined, 0); /* 500 is no refusal */
+    df->refuses_poison = false;
+    df_drain(df);
+    df_expect_exactly_once(df, 1, 300);
+    df_free(df);
+}
+
+static void a_requeued_record_that_must_wait_is_not_sent_in_a_storm(void **state)
+{
+    (void)state;
+    struct df *df = df_new(26);
+    struct err err = {0};
+    df_defaults(df, SINK_OPENSEARCH);
+    df->sink.backoff_min_ns = df->sink.backoff_max_ns = 40 * NS_MS;
+    df->refuses_poison = true;
+    df_append(df, 30);
+    df_open(df);
+    df_drain(df);
+    df->refuses_poison = false;
+    df->too_many = 100;
+    unsigned before = df->requests;
+    assert_int_equal(delivery_requeue(df->delivery, df_quarantined(df).first_id, &err), 0);
+    pass_for(df, 400 * NS_MS);
+    assert_true(df->requests > before);
+    assert_true(df->requests - before < 60); /* a pass is 1 ms */
+    df->too_many = 0;
+    df_drain(df);
+    df_expect_exactly_once(df, 1, 30);
     df_free(df);
 }
 
@@ -414,6 +664,43 @@ static void what_nobody_can_read_any_more_is_counted_and_the_rest_delivered(void
     df_free(df);
 }
 
+/* What the first file held is known to be damaged: nothing has expired. */
+static void an_unreadable_beginning_of_the_log_is_damage_not_expiry(void **state)
+{
+    (void)state;
+    struct df *df = df_new(27);
+    char path[128];
+    uint8_t garbage[4096];
+    memset(garbage, 0x5a, sizeof garbage);
+    df->pad = 2000;
+    df->sink.kinds = 1u << RECORD_LOG | 1u << RECORD_METRIC;
+    df_append(df, 300);
+    df_store_close(df);
+    (void)snprintf(path, sizeof path, "%s/log/%016x.slc", df->dir, 1);
+    if (access(path, W_OK) != 0) {
+        (void)snprintf(path, sizeof path, "%s/log/%016x.seg", df->dir, 1);
+    }
+    df_store_open(df);
+    df->fixed_status = 503;
+    df_open(df); /* its place is known: LSN 1 */
+    df_pass(df, false);
+    df_crash(df);
+    df_store_close(df);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fwrite(garbage, 1, sizeof garbage, file), sizeof garbage);
+    assert_int_equal(fclose(file), 0);
+    df_store_open(df);
+    df->fixed_status = 0;
+    df_open(df);
+    df_drain(df);
+    struct sink_picture picture = df_picture(df);
+    assert_int_equal(picture.position.expired, 0);
+    assert_true(picture.position.damaged > 0);
+    assert_int_equal(picture.position.damaged + picture.position.delivered, 300);
+    df_free(df);
+}
+
 /* ---- whole segments ---- */
 
 /* The LSN behind the range that begins at first; 0: no key has it. */
@@ -439,6 +726,7 @@ static void a_sink_of_segments_takes_each_compacted_file_once(void **state)
     df->sink.kinds = 0;
     df->lost = 20;
     df->fail = 20;
+    df->options.piece_bytes = KIB(2); /* a file takes several passes */
     df_append(df, 400);
     df_open(df);
     uint64_t end_ns = clock_mono_ns() + 30 * NS_S;
@@ -462,18 +750,84 @@ static void a_sink_of_segments_takes_each_compacted_file_once(void **state)
     df_free(df);
 }
 
-/* ---- files ---- */
-
-static void a_file_sink_has_each_record_once_whatever_happens(void **state)
+static void a_refused_file_pauses_the_sink_once_and_says_why(void **state)
 {
     (void)state;
-    struct df *df = df_new(14);
+    struct df *df = df_new(28);
+    df->pad = 2000;
+    df_defaults(df, SINK_S3);
+    df->sink.kinds = 0;
+    df->fixed_status = 400;
+    df_append(df, 200);
+    df_open(df);
+    uint64_t end_ns = clock_mono_ns() + 30 * NS_S;
+    while (df->requests < 5 && clock_mono_ns() < end_ns) {
+        df_pass(df, false);
+    }
+    struct sink_picture picture = df_picture(df);
+    assert_int_equal(picture.state, SINK_STATE_PAUSED);
+    assert_int_equal(picture.pauses, 1);
+    assert_non_null(strstr(picture.reason, "400"));
+    assert_int_equal(picture.position.quarantined, 0);
+    df->fixed_status = 0;
+    while (df_picture(df).position.delivered == 0 && clock_mono_ns() < end_ns) {
+        df_pass(df, false);
+    }
+    assert_true(df_picture(df).position.delivered > 0);
+    df_free(df);
+}
+
+/* ---- files ---- */
+
+static void file_sink(struct df *df)
+{
     df_defaults(df, SINK_FILE);
     df->sink.url[0] = 0;
     (void)snprintf(df->sink.path, sizeof df->sink.path, "%s/out.ndjson", df->dir);
     df->sink.rotate_bytes = MIB(64);
     df->sink.rotate_age_ns = 3600 * NS_S;
     df->sink.connections = 1;
+}
+
+/* Places are given back the latest first: the file has neither a hole nor a record twice. */
+static void a_file_sink_that_is_frozen_anew_leaves_no_hole(void **state)
+{
+    (void)state;
+    struct df *df = df_new(29);
+    static uint8_t seen[DF_RECORDS_MAX + 1];
+    memset(seen, 0, sizeof seen);
+    file_sink(df);
+    df_append(df, 600);
+    df_open(df);
+    df_pass(df, false);
+    df_pass(df, false);
+    assert_true(df_picture(df).frozen_batches > 1);
+    df_crash(df);
+    df->sink.record = SINK_RECORD_RAW;
+    df_open(df);
+    df_drain(df);
+    assert_true(df_picture(df).refrozen > 1);
+    FILE *file = fopen(df->sink.path, "rb");
+    assert_non_null(file);
+    char line[8192];
+    while (fgets(line, sizeof line, file) != NULL) {
+        uint32_t n = 0;
+        assert_int_equal(line[0], '{');
+        assert_non_null(df_next_number(line, &n));
+        assert_int_equal(seen[n]++, 0);
+    }
+    assert_int_equal(fclose(file), 0);
+    for (uint32_t n = 1; n <= df->count; n++) {
+        assert_int_equal(seen[n], !df_is_metric(n));
+    }
+    df_free(df);
+}
+
+static void a_file_sink_has_each_record_once_whatever_happens(void **state)
+{
+    (void)state;
+    struct df *df = df_new(14);
+    file_sink(df);
     uint64_t dice = 14;
     df_append(df, 600);
     df_open(df);
@@ -521,6 +875,17 @@ int main(void)
         cmocka_unit_test(what_retention_took_is_counted_as_expired),
         cmocka_unit_test(what_nobody_can_read_any_more_is_counted_and_the_rest_delivered),
         cmocka_unit_test(a_cursor_beyond_the_end_of_the_log_goes_on_with_what_comes),
+        cmocka_unit_test(no_key_ever_stands_for_two_contents),
+        cmocka_unit_test(a_lost_database_takes_no_key_again),
+        cmocka_unit_test(a_retry_after_a_restart_has_the_same_key),
+        cmocka_unit_test(records_of_an_outage_and_new_ones_never_share_a_request),
+        cmocka_unit_test(a_wall_clock_that_jumps_neither_stalls_nor_bursts_delivery),
+        cmocka_unit_test(items_that_wait_do_not_hold_up_the_others),
+        cmocka_unit_test(batches_that_always_fail_do_not_hold_up_the_others),
+        cmocka_unit_test(a_requeued_record_that_must_wait_is_not_sent_in_a_storm),
+        cmocka_unit_test(an_unreadable_beginning_of_the_log_is_damage_not_expiry),
+        cmocka_unit_test(a_refused_file_pauses_the_sink_once_and_says_why),
+        cmocka_unit_test(a_file_sink_that_is_frozen_anew_leaves_no_hole),
         cmocka_unit_test(a_sink_of_segments_takes_each_compacted_file_once),
         cmocka_unit_test(a_file_sink_has_each_record_once_whatever_happens),
         cmocka_unit_test(exactly_once_under_random_verdicts_and_restarts),

@@ -143,7 +143,9 @@ static void orders_are_done_and_answered(void **state)
     assert_int_equal(forwarder_order(two->forwarder, ORDER_DROP, "up", 999, NS_S, &err), -ENOENT);
     assert_int_equal(forwarder_order(two->forwarder, ORDER_DROP, "nosuch", 0, NS_S, &err), -ENOENT);
     assert_true(strlen(err.text) > 0);
+    (void)pthread_mutex_lock(&two->df->mutex);
     two->df->refuses_poison = false;
+    (void)pthread_mutex_unlock(&two->df->mutex);
     assert_int_equal(forwarder_order(two->forwarder, ORDER_REQUEUE, "up", 0, 5 * NS_S, &err), 2);
     until_delivered(two, 80);
     assert_int_equal(two_picture(two, 0).position.quarantined, 0);
@@ -153,12 +155,29 @@ static void orders_are_done_and_answered(void **state)
     two_free(two);
 }
 
+static void a_sink_that_cannot_be_used_is_an_error_that_names_it(void **state)
+{
+    (void)state;
+    struct two *two = two_new(24);
+    struct err err = {0};
+    two->sinks[1].type = SINK_OPENSEARCH;
+    (void)snprintf(two->sinks[1].index, sizeof two->sinks[1].index, "logs-%%Q");
+    struct forwarder_options options = {
+        .data_dir = two->df->dir, .sinks = two->sinks, .sink_count = 2, .store = two->df->store};
+    assert_int_equal(forwarder_open(&two->forwarder, &options, &err), ERR_SYNTAX);
+    assert_non_null(strstr(err.text, "sink dead: "));
+    assert_null(strstr(err.text, "sink dead: sink dead"));
+    two->forwarder = NULL;
+    two_free(two);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dead_sink_holds_its_records_and_nobody_else),
         cmocka_unit_test(what_comes_while_it_runs_is_delivered),
         cmocka_unit_test(orders_are_done_and_answered),
+        cmocka_unit_test(a_sink_that_cannot_be_used_is_an_error_that_names_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "encode_fixture.h"
+#include "model/envelope.h"
 
 static struct encoder of_three(const struct config_sink *sink)
 {
@@ -21,14 +22,15 @@ static struct encoder of_three(const struct config_sink *sink)
     return encoder;
 }
 
-static void the_body_is_lines_of_the_meta_form(void **state)
+static void the_body_is_lines_of_the_envelope(void **state)
 {
     (void)state;
     struct config_sink sink = encode_sink(SINK_SLUICE);
     sink.record = SINK_RECORD_RAW; /* an option of others */
     struct encoder encoder = of_three(&sink);
 #define REST(kind)                                                                                 \
-    "\"kind\":\"" kind "\",\"received_at\":\"2025-11-21T17:25:06.123456Z\",\"record\":"
+    "\"kind\":\"" kind "\",\"received_at\":\"2025-11-21T17:25:06.123456Z\","                       \
+    "\"event_time\":1763745906000000001,\"severity\":3,\"record\":"
     encode_expect(&encoder, "{\"id\":\"" ENCODE_ID "\",\"lsn\":7," REST(
                                 "log") "{\"a\" : 1}}\n"
                                        "{\"id\":\"" ENCODE_ID "\",\"lsn\":8," REST(
@@ -39,20 +41,91 @@ static void the_body_is_lines_of_the_meta_form(void **state)
     encoder_close(&encoder);
 }
 
-static void node_and_range_are_headers(void **state)
+/* What one side writes the other reads: any time, any origin, any number of nodes on the way. */
+static void a_line_says_what_the_record_is_and_where_it_was(void **state)
 {
     (void)state;
-    char headers[1024];
+    static const int64_t times[] = {0, -1, INT64_MIN, INT64_MAX, ENCODE_EVENT_TIME};
+    struct config_sink sink = encode_sink(SINK_SLUICE);
+    struct encoder encoder;
+    struct err err = {0};
+    encoder_open(&encoder, &sink, encode_ulid(ENCODE_NODE));
+    for (unsigned i = 0; i < 5 * (FIRST_VIA_MAX + 2); i++) {
+        uint8_t meta[META_ORIGIN_BYTES + META_FIRST_BYTES_MAX];
+        struct origin origin = {.node = {{5}}, .lsn = 41};
+        struct first_origin first = {.node = {{6}}, .lsn = INT64_MAX, .via_count = i / 5};
+        memset(first.via, 9, sizeof first.via);
+        bool is_passed = first.via_count <= FIRST_VIA_MAX;
+        struct forward_record record = encode_record(UINT64_MAX / 2, RECORD_METRIC, "{}");
+        record.record.event_time_ns = times[i % 5];
+        record.record.severity = SEVERITY_NONE;
+        size_t bytes = meta_origin_encode(meta, &origin);
+        bytes += is_passed ? meta_first_encode(meta + bytes, &first) : 0;
+        record.record.meta = (struct slice){meta, bytes};
+        encoder_begin(&encoder, ENCODE_FROZEN_AT);
+        assert_int_equal(encoder_add(&encoder, &record, &err), 0);
+        struct envelope envelope;
+        assert_null(
+            envelope_parse(&envelope, (struct slice){encoder.body.data, encoder.body.bytes - 1}));
+        assert_true(envelope.has_event_time);
+        assert_true(envelope.event_time_ns == times[i % 5]);
+        assert_int_equal(envelope.severity, SEVERITY_NONE);
+        assert_true(envelope.has_origin);
+        assert_int_equal(envelope.origin.node.bytes[0], is_passed ? 6 : 5);
+        assert_true(envelope.origin.lsn == (is_passed ? INT64_MAX : 41));
+        /* The node that it came from is the last one that it passed. */
+        uint32_t via_count = is_passed ? first.via_count + 1 : 0;
+        assert_int_equal(envelope.origin.via_count, via_count);
+        if (via_count != 0 && via_count <= ENVELOPE_VIA_MAX) {
+            assert_memory_equal(&envelope.origin.via[via_count - 1], &origin.node, ULID_BYTES);
+        }
+    }
+    encoder_close(&encoder);
+}
+
+static void node_is_a_header(void **state)
+{
+    (void)state;
     char url[FORWARD_URL_BYTES];
-    memset(headers, 'x', sizeof(headers));
     struct config_sink sink = encode_sink(SINK_SLUICE);
     struct encoder encoder = of_three(&sink);
-    encoder.protocol->headers(&encoder, headers);
     encoder.protocol->url(&encoder, url);
-    static const char expected[] = "Sluice-Node: " ENCODE_NODE "\0Sluice-Range: 6-12\0";
-    assert_memory_equal(headers, expected, sizeof(expected));
     assert_string_equal(url, "http://upstream:1/base/v1/replicate");
     encoder_close(&encoder);
+}
+
+/* Else LSNs that it does not carry would be taken for settled, and dropped when they come. */
+static void a_range_is_claimed_only_where_it_is_carried_whole_and_for_those_kinds(void **state)
+{
+    (void)state;
+#define NODE_HEADER "Sluice-Node: " ENCODE_NODE "\0"
+    static const struct {
+        uint32_t covered, kinds;
+        const char *headers;
+        size_t bytes;
+    } cases[] = {
+        {UINT32_MAX, UINT32_MAX, NODE_HEADER "Sluice-Range: 6-12\0",
+         sizeof(NODE_HEADER "Sluice-Range: 6-12\0")},
+        {0, UINT32_MAX, NODE_HEADER, sizeof(NODE_HEADER)},
+        {0, 0, NODE_HEADER, sizeof(NODE_HEADER)},
+        {1u << RECORD_LOG | 1u << RECORD_GPU | 1u << 30, 1u << RECORD_LOG | 1u << RECORD_GPU,
+         NODE_HEADER "Sluice-Range: 6-12\0Sluice-Kinds: log,gpu\0",
+         sizeof(NODE_HEADER "Sluice-Range: 6-12\0Sluice-Kinds: log,gpu\0")},
+        {0, 1u << RECORD_METRIC, NODE_HEADER "Sluice-Kinds: metric\0",
+         sizeof(NODE_HEADER "Sluice-Kinds: metric\0")},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        char headers[1024];
+        memset(headers, 'x', sizeof(headers));
+        struct config_sink sink = encode_sink(SINK_SLUICE);
+        struct encoder encoder = of_three(&sink);
+        assert_int_equal(encoder.covered_kinds, 0); /* unless its owner says so */
+        sink.kinds = cases[i].kinds;
+        encoder.covered_kinds = cases[i].covered;
+        encoder.protocol->headers(&encoder, headers);
+        assert_memory_equal(headers, cases[i].headers, cases[i].bytes);
+        encoder_close(&encoder);
+    }
 }
 
 #define SAID(a, d, r, errors)                                                                      \
@@ -168,8 +241,10 @@ static void a_request_that_is_not_wanted_pauses_and_blames_no_record(void **stat
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_body_is_lines_of_the_meta_form),
-        cmocka_unit_test(node_and_range_are_headers),
+        cmocka_unit_test(the_body_is_lines_of_the_envelope),
+        cmocka_unit_test(a_line_says_what_the_record_is_and_where_it_was),
+        cmocka_unit_test(node_is_a_header),
+        cmocka_unit_test(a_range_is_claimed_only_where_it_is_carried_whole_and_for_those_kinds),
         cmocka_unit_test(accepted_and_duplicates_are_done),
         cmocka_unit_test(rejected_records_are_refused_with_their_words),
         cmocka_unit_test(unnamed_rejections_are_asked_for_again),

@@ -986,6 +986,22 @@ static void damage_found_while_sealing_keeps_the_segment_raw(void **state)
     ar_end(&fx);
 }
 
+/* A sector that is gone for good does not keep what is behind it raw for ever. */
+static void unreadable_block_is_damage_in_the_end(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    char name[SEGMENT_NAME_BYTES];
+    ar_init(&fx, 36);
+    ar_put(&fx, 2 * PER_SEGMENT + 5);
+    segment_name(name, 1);
+    sim_disk_fail_reads(fx.disk, name, (uint64_t)10 * STORE_BLOCK_BYTES, 512);
+    assert_true(ar_work(&fx));
+    assert_true(fx_stat(&ar_status(&fx)->archive_errors) >= SEAL_UNREADABLE_TRIES);
+    ar_expect_damage_kept_raw(&fx);
+    ar_end(&fx);
+}
+
 static void damage_found_while_compacting_keeps_the_segment_raw(void **state)
 {
     (void)state;
@@ -1333,6 +1349,7 @@ int main(void)
         cmocka_unit_test(failing_writes_leave_a_segment_as_it_is_until_they_work),
         cmocka_unit_test(copy_that_reads_back_wrong_is_thrown_away),
         cmocka_unit_test(damage_found_while_sealing_keeps_the_segment_raw),
+        cmocka_unit_test(unreadable_block_is_damage_in_the_end),
         cmocka_unit_test(damage_found_while_compacting_keeps_the_segment_raw),
         cmocka_unit_test(start_removes_temporaries_and_raw_twins),
         cmocka_unit_test(twin_goes_only_when_the_disk_has_the_compacted_file),

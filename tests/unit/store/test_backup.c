@@ -110,7 +110,8 @@ static int take(struct fixture *fixture, struct backup_report *report, struct er
 {
     struct backup_progress progress = {.on_problem = on_problem, .context = fixture};
     fixture->problems = 0;
-    return backup_make(fixture->data, fixture->to, &progress, report, err);
+    const struct backup_source source = {.data_dir = fixture->data};
+    return backup_make(&source, fixture->to, &progress, report, err);
 }
 
 static bool exists(const char *dir, const char *name)

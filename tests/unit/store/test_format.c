@@ -343,8 +343,11 @@ static void truncated_meta_is_never_believed(void **state)
 
 static struct origin origin_sample(void)
 {
-    return (struct origin){
-        .node = {{9, 8, 7, 6}}, .lsn = 77, .range_first = 70, .range_last = UINT64_MAX};
+    return (struct origin){.node = {{9, 8, 7, 6}},
+                           .lsn = 77,
+                           .range_first = 70,
+                           .range_last = UINT64_MAX,
+                           .range_kinds = 6};
 }
 
 static void origin_comes_back_as_written_with_and_without_a_range(void **state)
@@ -356,11 +359,15 @@ static void origin_comes_back_as_written_with_and_without_a_range(void **state)
         struct origin origin = origin_sample();
         origin.range_first = has_range != 0 ? origin.range_first : 0;
         origin.range_last = has_range != 0 ? origin.range_last : 0;
+        origin.range_kinds = has_range != 0 ? origin.range_kinds : 0;
         assert_int_equal(meta_origin_encode(memory + before, &origin), META_ORIGIN_BYTES);
         struct origin back;
         assert_int_equal(
             meta_find_origin(&back, (struct slice){memory, before + META_ORIGIN_BYTES}), 1);
-        assert_memory_equal(&back, &origin, sizeof back);
+        uint8_t again[META_ORIGIN_BYTES];
+        (void)meta_origin_encode(again, &back);
+        assert_memory_equal(again, memory + before, sizeof again);
+        assert_int_equal(back.range_kinds, origin.range_kinds);
         assert_int_equal(meta_find_origin(&back, (struct slice){memory, before}), 0);
     }
 }
@@ -419,9 +426,52 @@ static void items_of_another_length_are_refused(void **state)
     (void)meta_origin_encode(memory, &origin);
     for (uint8_t bytes = 0; bytes <= META_ORIGIN_BYTES - 4 + 8; bytes++) {
         memory[2] = bytes;
-        int expected = bytes == META_ORIGIN_BYTES - 4 ? 1 : ERR_CORRUPT;
-        assert_int_equal(meta_find_origin(&origin, (struct slice){memory, 4u + bytes}), expected);
+        bool is_without_kinds = bytes == META_ORIGIN_BYTES - 8;
+        bool is_good = bytes == META_ORIGIN_BYTES - 4 || is_without_kinds;
+        assert_int_equal(meta_find_origin(&origin, (struct slice){memory, 4u + bytes}),
+                         is_good ? 1 : ERR_CORRUPT);
+        assert_true(!is_without_kinds || origin.range_kinds == UINT32_MAX);
     }
+}
+
+static void the_first_origin_comes_back_with_every_node_it_passed(void **state)
+{
+    (void)state;
+    struct guard guard = guard_open();
+    uint8_t memory[META_FIRST_BYTES_MAX];
+    for (unsigned count = 0; count <= FIRST_VIA_MAX; count++) {
+        struct first_origin first = {.node = {{1, 2}}, .lsn = UINT64_MAX, .via_count = count};
+        struct first_origin back;
+        for (unsigned i = 0; i < count; i++) {
+            first.via[i] = (struct ulid){{(uint8_t)(3 + i)}};
+        }
+        size_t bytes = meta_first_encode(memory, &first);
+        assert_int_equal(bytes, meta_first_bytes(&first));
+        assert_int_equal(meta_find_first(&back, (struct slice){memory, bytes}), 1);
+        assert_int_equal(back.via_count, count);
+        assert_int_equal(back.lsn, first.lsn);
+        assert_memory_equal(&back.node, &first.node, ULID_BYTES);
+        assert_memory_equal(back.via, first.via, count * ULID_BYTES);
+        for (size_t cut = 1; cut < bytes; cut++) {
+            struct slice meta = {guard_put(&guard, memory, cut), cut};
+            assert_int_equal(meta_find_first(&back, meta), ERR_CORRUPT);
+            /* Likewise where the framing is good. */
+            uint8_t length[2] = {memory[2], memory[3]};
+            memory[2] = (uint8_t)(cut - 4);
+            memory[3] = (uint8_t)((cut - 4) >> 8);
+            bool is_shorter = cut >= 28 && (cut - 28) % ULID_BYTES == 0;
+            if (cut >= 4) {
+                assert_int_equal(meta_find_first(&back, (struct slice){memory, cut}),
+                                 is_shorter ? 1 : ERR_CORRUPT);
+            }
+            memory[2] = length[0];
+            memory[3] = length[1];
+        }
+    }
+    memset(memory + 4 + ULID_BYTES, 0, 8);
+    struct first_origin back;
+    assert_int_equal(meta_find_first(&back, (struct slice){memory, sizeof memory}), ERR_CORRUPT);
+    guard_close(&guard);
 }
 
 static void watermark_comes_back_as_written_at_every_size(void **state)
@@ -498,6 +548,7 @@ int main(void)
         cmocka_unit_test(origin_that_contradicts_itself_is_refused),
         cmocka_unit_test(truncated_origin_and_watermark_are_never_believed),
         cmocka_unit_test(items_of_another_length_are_refused),
+        cmocka_unit_test(the_first_origin_comes_back_with_every_node_it_passed),
         cmocka_unit_test(watermark_comes_back_as_written_at_every_size),
         cmocka_unit_test(impossible_watermarks_are_refused),
         cmocka_unit_test(batch_header_keeps_its_origin_lsn_and_flag),

@@ -10,6 +10,7 @@
 
 #include "core/mem.h"
 #include "sim_disk.h"
+#include "store/format.h"
 #include "store/origin_set.h"
 
 #define LSNS 400u
@@ -40,7 +41,7 @@ static void expect_map(const struct origin_set *set, uint8_t number, const bool 
 {
     struct ulid which = node(number);
     for (uint32_t lsn = 1; lsn <= LSNS; lsn++) {
-        assert_int_equal(origin_set_has(set, &which, lsn), has[lsn]);
+        assert_int_equal(origin_set_has(set, &which, RECORD_EVENT, lsn), has[lsn]);
     }
 }
 
@@ -56,9 +57,10 @@ static void add_both(struct origin_set *set, bool (*maps)[LSNS + 1], uint8_t num
     uint32_t others = set->interval_count - before_runs;
     bool fits = runs <= set->limits.intervals_max && runs + others <= set->limits.all_max;
     struct ulid which = node(number);
-    uint32_t growth = origin_set_growth(set, &which, first, last);
+    uint32_t growth = origin_set_growth(set, &which, ORIGIN_ALL_KINDS, first, last);
     assert_int_equal(growth, runs > before_runs ? 1 : 0);
-    assert_int_equal(origin_set_add(set, &which, first, last), fits ? 0 : ERR_LIMIT);
+    assert_int_equal(origin_set_add(set, &which, ORIGIN_ALL_KINDS, first, last),
+                     fits ? 0 : ERR_LIMIT);
     if (fits) {
         memcpy(maps[number], after, sizeof after);
     }
@@ -93,17 +95,17 @@ static void a_full_set_says_so_and_still_takes_what_closes_a_gap(void **state)
     struct ulid which = node(1);
     open_set(&set, small);
     for (uint64_t i = 0; i < small.intervals_max; i++) {
-        assert_int_equal(origin_set_add(&set, &which, 10 * i + 1, 10 * i + 5), 0);
+        assert_int_equal(origin_set_add(&set, &which, ORIGIN_ALL_KINDS, 10 * i + 1, 10 * i + 5), 0);
     }
-    assert_int_equal(origin_set_add(&set, &which, 1000, 1000), ERR_LIMIT);
-    assert_false(origin_set_has(&set, &which, 1000));
-    assert_int_equal(origin_set_add(&set, &which, 6, 10), 0); /* joins two */
-    assert_int_equal(origin_set_add(&set, &which, 1000, 1000), 0);
+    assert_int_equal(origin_set_add(&set, &which, ORIGIN_ALL_KINDS, 1000, 1000), ERR_LIMIT);
+    assert_false(origin_set_has(&set, &which, RECORD_EVENT, 1000));
+    assert_int_equal(origin_set_add(&set, &which, ORIGIN_ALL_KINDS, 6, 10), 0); /* joins two */
+    assert_int_equal(origin_set_add(&set, &which, ORIGIN_ALL_KINDS, 1000, 1000), 0);
     struct ulid others[] = {node(2), node(3), node(4)};
-    assert_int_equal(origin_set_add(&set, &others[0], 1, 1), 0);
-    assert_int_equal(origin_set_add(&set, &others[1], 1, 1), 0);
-    assert_int_equal(origin_set_add(&set, &others[2], 1, 1), ERR_LIMIT);
-    assert_false(origin_set_has(&set, &others[2], 1));
+    assert_int_equal(origin_set_add(&set, &others[0], ORIGIN_ALL_KINDS, 1, 1), 0);
+    assert_int_equal(origin_set_add(&set, &others[1], ORIGIN_ALL_KINDS, 1, 1), 0);
+    assert_int_equal(origin_set_add(&set, &others[2], ORIGIN_ALL_KINDS, 1, 1), ERR_LIMIT);
+    assert_false(origin_set_has(&set, &others[2], RECORD_EVENT, 1));
     origin_set_close(&set);
 }
 
@@ -113,12 +115,12 @@ static void the_ends_of_the_range_of_lsns_do_not_wrap(void **state)
     struct origin_set set;
     struct ulid which = node(1);
     open_set(&set, small);
-    assert_int_equal(origin_set_add(&set, &which, UINT64_MAX, UINT64_MAX), 0);
-    assert_int_equal(origin_set_add(&set, &which, 1, 1), 0);
+    assert_int_equal(origin_set_add(&set, &which, ORIGIN_ALL_KINDS, UINT64_MAX, UINT64_MAX), 0);
+    assert_int_equal(origin_set_add(&set, &which, ORIGIN_ALL_KINDS, 1, 1), 0);
     assert_int_equal(set.interval_count, 2);
-    assert_true(origin_set_has(&set, &which, UINT64_MAX));
-    assert_false(origin_set_has(&set, &which, UINT64_MAX - 1));
-    assert_int_equal(origin_set_add(&set, &which, 2, UINT64_MAX - 1), 0);
+    assert_true(origin_set_has(&set, &which, RECORD_EVENT, UINT64_MAX));
+    assert_false(origin_set_has(&set, &which, RECORD_EVENT, UINT64_MAX - 1));
+    assert_int_equal(origin_set_add(&set, &which, ORIGIN_ALL_KINDS, 2, UINT64_MAX - 1), 0);
     assert_int_equal(set.interval_count, 1);
     origin_set_close(&set);
 }
@@ -129,7 +131,8 @@ static void fill(struct origin_set *set, uint64_t seed)
     for (unsigned i = 0; i < 60; i++) {
         struct ulid which = node((uint8_t)sim_random_below(&random, 3));
         uint64_t first = 1 + sim_random_below(&random, LSNS);
-        (void)!origin_set_add(set, &which, first, first + sim_random_below(&random, 4));
+        (void)!origin_set_add(set, &which, ORIGIN_ALL_KINDS, first,
+                              first + sim_random_below(&random, 4));
     }
 }
 
@@ -196,6 +199,53 @@ static void hostile_bytes_make_no_set_that_is_none(void **state)
     origin_set_close(&set);
 }
 
+/* Two sinks of one node to the same place, each with its own kinds: neither speaks for the other. */
+static void an_interval_speaks_for_its_kinds_only(void **state)
+{
+    (void)state;
+    struct ulid which = {{1}};
+    struct origin_set set;
+    open_set(&set, small);
+    uint32_t logs = 1u << RECORD_LOG;
+    uint32_t others = 1u << RECORD_METRIC | 1u << RECORD_EVENT;
+    assert_int_equal(origin_set_add(&set, &which, logs, 1, 100), 0);
+    assert_true(origin_set_has(&set, &which, RECORD_LOG, 50));
+    assert_false(origin_set_has(&set, &which, RECORD_METRIC, 50));
+    assert_int_equal(origin_set_growth(&set, &which, others, 50, 60), 1);
+    assert_int_equal(origin_set_add(&set, &which, others, 50, 60), 0);
+    assert_true(origin_set_has(&set, &which, RECORD_METRIC, 50));
+    assert_true(origin_set_has(&set, &which, RECORD_LOG, 50));
+    assert_false(origin_set_has(&set, &which, RECORD_EVENT, 61));
+    assert_false(origin_set_has(&set, &which, RECORD_GPU, 50));
+    origin_set_close(&set);
+}
+
+static void pushing_into_a_full_stream_forgets_its_lowest(void **state)
+{
+    (void)state;
+    struct ulid which = {{1}};
+    struct origin_set set;
+    open_set(&set, small);
+    for (uint64_t i = 1; i <= 100; i++) {
+        bool is_all = origin_set_push(&set, &which, ORIGIN_ALL_KINDS, 10 * i, 10 * i);
+        assert_int_equal(is_all, i <= small.intervals_max);
+        assert_true(origin_set_has(&set, &which, RECORD_LOG, 10 * i));
+        assert_int_equal(origin_set_has(&set, &which, RECORD_LOG, 10), i <= small.intervals_max);
+    }
+    assert_false(origin_set_push(&set, &which, ORIGIN_ALL_KINDS, 5, 5)); /* the lowest itself */
+    assert_false(origin_set_has(&set, &which, RECORD_LOG, 5));
+    assert_true(origin_set_push(&set, &which, ORIGIN_ALL_KINDS, 1001, 1009)); /* touches */
+    assert_int_equal(set.interval_count, small.intervals_max);
+    /* Streams that find no room at all are not remembered, and push nobody out. */
+    for (uint8_t i = 0; i < 10; i++) {
+        struct ulid other = {{200, i}};
+        (void)origin_set_push(&set, &other, ORIGIN_ALL_KINDS, 1, 1);
+    }
+    assert_int_equal(set.node_count, small.nodes_max);
+    assert_true(origin_set_has(&set, &which, RECORD_LOG, 1005));
+    origin_set_close(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +254,8 @@ int main(void)
         cmocka_unit_test(the_ends_of_the_range_of_lsns_do_not_wrap),
         cmocka_unit_test(a_set_comes_back_from_its_bytes),
         cmocka_unit_test(hostile_bytes_make_no_set_that_is_none),
+        cmocka_unit_test(an_interval_speaks_for_its_kinds_only),
+        cmocka_unit_test(pushing_into_a_full_stream_forgets_its_lowest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,22 +20,35 @@ struct sent {
     uint64_t range_first, range_last;
     uint64_t first, last;
     uint64_t skip;
-    bool is_split; /* each record is a run of its own */
+    bool is_split;         /* each record is a run of its own */
+    uint32_t kinds;        /* 0: all */
+    enum record_kind kind; /* 0: event */
+    /* The node has them from another one, by way of these; their LSNs there are the same plus 1000. */
+    const struct ulid *first_node;
+    const struct ulid *via_node;
 };
 
 static size_t put_record(uint8_t *to, const struct sent *sent, uint64_t lsn, bool is_first)
 {
-    uint8_t meta[META_ORIGIN_BYTES];
+    uint8_t meta[META_ORIGIN_BYTES + META_FIRST_BYTES_MAX];
     char payload[64];
     struct origin origin = {.node = node(sent->node), .lsn = lsn};
     origin.range_first = sent->is_split ? lsn : is_first ? sent->range_first : 0;
     origin.range_last = sent->is_split ? lsn : is_first ? sent->range_last : 0;
-    (void)meta_origin_encode(meta, &origin);
+    uint32_t kinds = sent->kinds != 0 ? sent->kinds : ORIGIN_ALL_KINDS;
+    origin.range_kinds = origin.range_last != 0 ? kinds : 0;
+    size_t meta_bytes = meta_origin_encode(meta, &origin);
+    if (sent->first_node != NULL) {
+        struct first_origin first = {
+            .node = *sent->first_node, .lsn = lsn + 1000, .via_count = sent->via_node != NULL};
+        first.via[0] = sent->via_node != NULL ? *sent->via_node : first.via[0];
+        meta_bytes += meta_first_encode(meta + meta_bytes, &first);
+    }
     int n = snprintf(payload, sizeof payload, "{\"node\":%u,\"lsn\":%llu}", sent->node,
                      (unsigned long long)lsn);
-    struct record record = {.kind = RECORD_EVENT,
+    struct record record = {.kind = sent->kind != 0 ? sent->kind : RECORD_EVENT,
                             .event_time_ns = 1000 + (int64_t)lsn,
-                            .meta = {meta, sizeof meta},
+                            .meta = {meta, meta_bytes},
                             .payload = {(const uint8_t *)payload, (size_t)n}};
     record.id.bytes[0] = (uint8_t)lsn;
     return record_encode(to, &record);
@@ -256,6 +269,110 @@ static void what_was_given_up_is_stored_when_it_comes_again(void **state)
     finish(&fx);
 }
 
+/* ---- what others pass on ---- */
+
+static struct sent passed_by(uint32_t number, const struct ulid *first, const struct ulid *via)
+{
+    struct sent sent = whole(number, 1, 10);
+    sent.first_node = first;
+    sent.via_node = via;
+    return sent;
+}
+
+/* A ring: it was ours in the beginning, or we passed it on. */
+static void what_was_here_on_its_way_is_a_duplicate(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 21);
+    struct ulid ours = store_node(fx.store);
+    struct ulid edge = node(300);
+    expect(ask(&fx, passed_by(0, &ours, NULL)), 0, 10);
+    expect(ask(&fx, passed_by(1, &edge, &ours)), 0, 10);
+    expect(ask(&fx, passed_by(2, &edge, &edge)), 10, 0);
+    assert_int_equal(fx_verify_faults(&fx), 0);
+    finish(&fx);
+}
+
+/* Two ways from one node to us: the first copy stays, over a crash, with and without the file. */
+static void what_comes_by_two_ways_is_stored_once(void **state)
+{
+    (void)state;
+    for (unsigned way = 0; way < 6; way++) {
+        struct fixture fx;
+        fx_init(&fx, 22 + way);
+        struct ulid edge = node(300);
+        if (way % 2 == 0) {
+            expect(ask(&fx, passed_by(0, &edge, NULL)), 10, 0);
+        } else {
+            struct sent direct = whole(300, 1001, 1010);
+            expect(ask(&fx, direct), 10, 0);
+        }
+        if (way >= 2) {
+            save_now(&fx);
+            fx_kill(&fx);
+            if (way >= 4) {
+                remove_file(&fx);
+            }
+            fx_open(&fx);
+        }
+        expect(ask(&fx, passed_by(1, &edge, NULL)), 0, 10);
+        expect(ask(&fx, whole(300, 1001, 1011)), 1, 10);
+        expect(ask(&fx, passed_by(0, &edge, NULL)), 0, 10);
+        fx_stop(&fx);
+        assert_int_equal(fx_verify_faults(&fx), 0);
+        finish(&fx);
+    }
+}
+
+/* What a node passes on has its place in that node's log, and is no more there than it was sent. */
+static void what_was_passed_on_is_given_up_with_its_batch(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 30);
+    struct ulid edge = node(300);
+    struct sent sent = passed_by(0, &edge, NULL);
+    expect(ask(&fx, whole(1, 1, 1)), 1, 0);
+    sim_disk_fail_all_writes(fx.disk, true);
+    (void)send(&fx, &sent);
+    for (unsigned i = 0; i < 500 && fx.failed_acks == 0; i++) {
+        fx_step(&fx, 1);
+    }
+    assert_true(fx.failed_acks > 0);
+    sim_disk_fail_all_writes(fx.disk, false);
+    for (unsigned i = 0; i < 2000 && fx_state(&fx) != STORE_OK; i++) {
+        sim_disk_advance(fx.disk, 100 * NS_MS);
+        fx_step(&fx, 1);
+    }
+    expect(ask(&fx, sent), 10, 0);
+    finish(&fx);
+}
+
+static void a_range_of_some_kinds_says_nothing_of_others(void **state)
+{
+    (void)state;
+    for (unsigned loses = 0; loses < 2; loses++) {
+        struct fixture fx;
+        fx_init(&fx, 31);
+        struct sent sent = whole(0, 1, 100);
+        sent.kinds = 1u << RECORD_EVENT | 1u << RECORD_GPU;
+        sent.skip = 2; /* the others were logs, for all that is known */
+        expect(ask(&fx, sent), 50, 0);
+        save_now(&fx);
+        fx_kill(&fx);
+        if (loses == 1) {
+            remove_file(&fx);
+        }
+        fx_open(&fx);
+        expect(ask(&fx, whole(0, 1, 100)), 0, 100); /* events, all */
+        struct sent logs = whole(0, 1, 100);
+        logs.kind = RECORD_LOG;
+        expect(ask(&fx, logs), 100, 0);
+        finish(&fx);
+    }
+}
+
 /* ---- the file is only a cache ---- */
 
 static void the_file_is_written_while_it_runs_and_its_loss_changes_nothing(void **state)
@@ -313,19 +430,19 @@ static void a_file_that_is_newer_than_the_log_is_removed(void **state)
     fx_init(&fx, 10);
     struct ulid other = node(1);
     struct origins *origins = open_alone(&fx, 0);
-    origins_add(origins, &other, 5, 9, 40);
+    origins_add(origins, &other, ORIGIN_ALL_KINDS, 5, 9, 40);
     origins_settle(origins, 40);
     origins_save(origins, sim_disk_io(fx.disk));
     origins_close(origins);
     origins = open_alone(&fx, 40);
-    assert_true(origin_set_has(origins_known(origins), &other, 7));
+    assert_true(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 7));
     origins_close(origins);
     origins = open_alone(&fx, 39);
-    assert_false(origin_set_has(origins_known(origins), &other, 7));
+    assert_false(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 7));
     assert_false(has_file(&fx));
     origins_close(origins);
     origins = open_alone(&fx, 40);
-    assert_false(origin_set_has(origins_known(origins), &other, 7));
+    assert_false(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 7));
     origins_close(origins);
     finish(&fx);
 }
@@ -348,7 +465,7 @@ static void a_file_with_any_byte_changed_or_missing_says_nothing(void **state)
     struct file_io *io = sim_disk_io(fx.disk);
     struct ulid other = node(1);
     struct origins *origins = open_alone(&fx, 0);
-    origins_add(origins, &other, 5, 9, 40);
+    origins_add(origins, &other, ORIGIN_ALL_KINDS, 5, 9, 40);
     origins_settle(origins, 40);
     origins_save(origins, io);
     origins_close(origins);
@@ -372,7 +489,7 @@ static void a_file_with_any_byte_changed_or_missing_says_nothing(void **state)
     }
     put_file(&fx, good, (size_t)bytes);
     origins = open_alone(&fx, 40);
-    assert_true(origin_set_has(origins_known(origins), &other, 5));
+    assert_true(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 5));
     origins_close(origins);
     finish(&fx);
 }
@@ -384,18 +501,18 @@ static void only_what_is_durable_reaches_the_file(void **state)
     fx_init(&fx, 11);
     struct ulid other = node(1);
     struct origins *origins = open_alone(&fx, 0);
-    origins_add(origins, &other, 5, 9, 40);
-    origins_add(origins, &other, 20, 29, 50);
+    origins_add(origins, &other, ORIGIN_ALL_KINDS, 5, 9, 40);
+    origins_add(origins, &other, ORIGIN_ALL_KINDS, 20, 29, 50);
     origins_settle(origins, 49);
     origins_save(origins, sim_disk_io(fx.disk));
-    assert_true(origin_set_has(origins_known(origins), &other, 25));
+    assert_true(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 25));
     origins_take_back(origins, 50);
-    assert_false(origin_set_has(origins_known(origins), &other, 25));
-    assert_true(origin_set_has(origins_known(origins), &other, 5));
+    assert_false(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 25));
+    assert_true(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 5));
     origins_close(origins);
     origins = open_alone(&fx, 60);
-    assert_true(origin_set_has(origins_known(origins), &other, 9));
-    assert_false(origin_set_has(origins_known(origins), &other, 25));
+    assert_true(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 9));
+    assert_false(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 25));
     origins_close(origins);
     finish(&fx);
 }
@@ -605,6 +722,10 @@ int main(void)
         cmocka_unit_test(requests_wait_while_too_much_is_not_durable_yet),
         cmocka_unit_test(a_log_that_cannot_be_read_refuses_other_nodes_and_nobody_else),
         cmocka_unit_test(whatever_happens_each_is_there_once),
+        cmocka_unit_test(what_was_here_on_its_way_is_a_duplicate),
+        cmocka_unit_test(what_comes_by_two_ways_is_stored_once),
+        cmocka_unit_test(what_was_passed_on_is_given_up_with_its_batch),
+        cmocka_unit_test(a_range_of_some_kinds_says_nothing_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

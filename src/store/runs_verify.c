@@ -1,0 +1,116 @@
+#include "store/runs_verify.h"
+
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/runs_schema.h"
+
+static const char columns_sql[] =
+    "SELECT group_concat(name) = "
+    "'id,event_id,run_id,schema_version,created_at,updated_at,start_time,end_time,agent_name,"
+    "agent_owner,job_type,status,product,product_family,platform,subdomain,website,website_section,"
+    "item_name,items_discovered,items_succeeded,items_failed,items_skipped,duration_ms,"
+    "input_summary,output_summary,source_ref,target_ref,error_summary,error_details,git_repo,"
+    "git_branch,git_commit_hash,git_run_tag,git_commit_source,git_commit_author,"
+    "git_commit_timestamp,host,environment,trigger_type,metrics_json,context_json,api_posted,"
+    "api_posted_at,api_retry_count,insight_id,parent_run_id' "
+    "FROM (SELECT name FROM pragma_table_info('agent_runs') ORDER BY cid)";
+
+/* Missing in an older file that nobody has served yet: then there is no position. */
+static int read_position(struct runs_verified *verified, struct sqlite3 *db, const char *node,
+                         struct err *err)
+{
+    char found[64] = "";
+    int64_t has_meta = 0;
+    int r = runs_sql_number(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'sluice_meta'",
+                            &has_meta, err);
+    if (r < 0 || has_meta == 0) {
+        return r;
+    }
+    r = runs_meta_get(db, "node", found, sizeof found, err);
+    verified->has_position = r == 1 && strcmp(found, node) == 0;
+    return r < 0 ? r : runs_meta_get_u64(db, "applied_lsn", &verified->applied_lsn, err);
+}
+
+static int check_journal(struct sqlite3 *db, const struct sqlite_faults *faults, struct err *err)
+{
+    int64_t is_delete = 0;
+    int r = runs_sql_number(db, "SELECT journal_mode = 'delete' FROM pragma_journal_mode()",
+                            &is_delete, err);
+    if (r == 0 && is_delete == 0) {
+        sqlite_file_tell(faults, "journal_mode is not DELETE (the next start sets it)");
+    }
+    return r;
+}
+
+/* An older version is no fault: the next start brings it up. */
+static int check_schema(struct runs_verified *verified, struct sqlite3 *db,
+                        const struct sqlite_faults *faults, struct err *err)
+{
+    int64_t has_columns = 0;
+    int r =
+        runs_sql_number(db, "SELECT max(version) FROM schema_migrations", &verified->version, err);
+    if (r < 0 || verified->version < RUNS_SCHEMA_VERSION) {
+        return r;
+    }
+    if (verified->version > RUNS_SCHEMA_VERSION) {
+        sqlite_file_tell(faults, "schema version %" PRId64 " is newer than this Sluice knows (%d)",
+                         verified->version, RUNS_SCHEMA_VERSION);
+        return 0;
+    }
+    r = runs_sql_number(db, columns_sql, &has_columns, err);
+    if (r == 0 && has_columns == 0) {
+        sqlite_file_tell(faults, "agent_runs does not have the columns of schema version %d",
+                         RUNS_SCHEMA_VERSION);
+    }
+    return r;
+}
+
+static int check_all(struct runs_verified *verified, struct sqlite3 *db, const char *node,
+                     const struct sqlite_faults *faults, struct err *err)
+{
+    int r = read_position(verified, db, node, err);
+    r = r < 0 ? r : check_journal(db, faults, err);
+    r = r < 0 ? r : sqlite_file_check(db, faults, err);
+    if (r != 0) { /* 1: told */
+        return r < 0 ? r : 0;
+    }
+    r = check_schema(verified, db, faults, err);
+    r = r < 0 ? r : runs_sql_number(db, "SELECT count(*) FROM agent_runs", &verified->runs, err);
+    return r < 0 ? r
+                 : runs_sql_number(db, "SELECT count(*) FROM run_events", &verified->events, err);
+}
+
+int runs_verify(struct runs_verified *verified, const char *path, const char *node,
+                const struct sqlite_faults *faults, struct err *err)
+{
+    struct sqlite3 *db = NULL;
+    *verified = (struct runs_verified){.is_there = access(path, F_OK) == 0};
+    if (!verified->is_there) {
+        return 0;
+    }
+    int r = sqlite_file_open(&db, path, err);
+    if (r == 0) {
+        r = check_all(verified, db, node, faults, err);
+        (void)sqlite3_close(db);
+    }
+    if (r == ERR_CORRUPT) { /* no database, or not this one */
+        sqlite_file_tell(faults, "%s", err->text);
+        verified->has_position = false;
+        return 0;
+    }
+    return r;
+}
+
+void runs_verify_position(const struct runs_verified *verified, uint64_t last_lsn,
+                          const struct sqlite_faults *faults)
+{
+    if (verified->has_position && verified->applied_lsn > last_lsn) {
+        sqlite_file_tell(faults,
+                         "it has applied LSN %" PRIu64 ", but the log ends at %" PRIu64
+                         ": the log has lost records",
+                         verified->applied_lsn, last_lsn);
+    }
+}
