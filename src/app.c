@@ -545,6 +545,7 @@ static int app_loop(struct app *app)
         app_look_at_ledger(app, now_ns);
         app_look_at_state(app);
         app_side_look(&app->side, app_config(app), app->set.status, now_ns);
+        app_runs_look(&app->runs, app->store);
         logline_drain();
         if (app_shards_are_finished(app)) {
             return app->stop_deadline_ns == 0;

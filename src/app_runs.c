@@ -118,7 +118,12 @@ static int open_database(struct app_runs *runs, const struct app_runs_options *f
         return r;
     }
     say_opened(&opened, options.path);
-    return runs_catch_up(runs->runs, on_progress, &said_ns, err);
+    struct err why = {0};
+    if (runs_catch_up(runs->runs, on_progress, &said_ns, &why) < 0) {
+        /* A full disk, or somebody who holds the file: the agent goes on trying, nothing is lost meanwhile. */
+        LOG(LOGLINE_WARNING, "runs", "%s; tried again while serving", why.text);
+    }
+    return 0;
 }
 
 static int open_readers(struct runs_link *link, const char *path, struct err *err)
@@ -143,6 +148,7 @@ int app_runs_open(struct app_runs *runs, const struct app_runs_options *options,
     if (r < 0) {
         return err_wrap(err, r, "agent runs");
     }
+    app_runs_look(runs, options->store);
     runs->link.runs = runs->runs;
     runs->link.db_path = options->config->runs_db;
     return 0;
@@ -160,6 +166,13 @@ int app_runs_start(struct app_runs *runs, struct err *err)
     int r = agent_start(&runs->agent, &options, err);
     runs->is_running = r == 0;
     return r < 0 ? err_wrap(err, r, "start the runs agent") : 0;
+}
+
+void app_runs_look(const struct app_runs *runs, struct store *store)
+{
+    /* relaxed: it only grows; an old value keeps a segment a moment longer. */
+    store_set_unapplied_lsn(store, 1 + atomic_load_explicit(&runs_status(runs->runs)->applied_lsn,
+                                                            memory_order_relaxed));
 }
 
 void app_runs_stop(struct app_runs *runs)

@@ -34,6 +34,8 @@ int app_runs_open(struct app_runs *runs, const struct app_runs_options *options,
                   struct err *err) MUST_USE;
 struct runs_link *app_runs_link(struct app_runs *runs);
 int app_runs_start(struct app_runs *runs, struct err *err) MUST_USE;
+/* Once in a while: retention never passes what is not applied. */
+void app_runs_look(const struct app_runs *runs, struct store *store);
 /* Shards and query threads have ended, the writer has finished, the store is still open: what is durable is applied. */
 void app_runs_stop(struct app_runs *runs);
 /* After store_close, which wakes parks until then. */

@@ -62,7 +62,8 @@ void runs_metrics_write(struct buf *out, const struct runs_link *link, uint64_t 
     uint64_t applied = LOAD(status->applied_lsn);
     bool is_busy = busy_since != 0 && busy_since < now_ns;
     put_outcomes(out, status);
-    put(out, "sluice_runs_stored", "gauge", "Agent runs in the database.", LOAD(status->total_runs));
+    put(out, "sluice_runs_stored", "gauge", "Agent runs in the database.",
+        LOAD(status->total_runs));
     put(out, "sluice_runs_transactions_total", "counter", "Transactions that applied commands.",
         LOAD(status->transactions));
     put(out, "sluice_runs_lag_records", "gauge",

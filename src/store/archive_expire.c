@@ -95,8 +95,9 @@ static bool is_over_age(struct archive *archive)
 
 static bool is_waited_for(const struct archive *archive, uint64_t last_lsn)
 {
-    return !archive->options.unforwarded_drop &&
-           last_lsn >= archive_stat(&archive->status->retain_lsn);
+    bool is_unapplied = last_lsn >= archive_stat(&archive->status->unapplied_lsn);
+    return is_unapplied || (!archive->options.unforwarded_drop &&
+                            last_lsn >= archive_stat(&archive->status->retain_lsn));
 }
 
 static void tell_stuck(struct archive *archive, bool is_stuck)

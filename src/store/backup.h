@@ -40,8 +40,8 @@ struct backup_progress {
 
 struct backup_source {
     const char *data_dir;
-    const char *
-        runs_db; /* NULL: BACKUP_RUNS in data_dir, if it is there; else it must be there. In the backup it is BACKUP_RUNS */
+    /* The agent-run database, which must be there; in the backup it is BACKUP_RUNS. NULL: that one in data_dir, if there is one. */
+    const char *runs_db;
 };
 
 /* to must not exist or be empty. On failure what was copied stays, without a MANIFEST. */

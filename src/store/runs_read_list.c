@@ -28,7 +28,7 @@ static const struct {
     [TERM_STATUS] = {"status", "="},
     [TERM_JOB] = {"job_type", "="},
     [TERM_START_FROM] = {"start_time", ">="},
-    [TERM_START_TO] = {"start_time", "<"},
+    [TERM_START_TO] = {"start_time", "<="},
     [TERM_CREATED_BEFORE] = {"created_at", "<"},
     [TERM_CREATED_AFTER] = {"created_at", ">"},
 };

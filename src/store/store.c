@@ -170,6 +170,7 @@ static int open_archive(struct store *store, uint64_t active_segment_id, struct 
     /* relaxed, both: the threads are not running yet. */
     atomic_store_explicit(&store->status.active_segment, active_segment_id, memory_order_relaxed);
     atomic_store_explicit(&store->status.retain_lsn, UINT64_MAX, memory_order_relaxed);
+    atomic_store_explicit(&store->status.unapplied_lsn, UINT64_MAX, memory_order_relaxed);
     int r = archive_open(&store->archive, &options, err);
     return r < 0 ? r : archive_start(store->archive, err);
 }

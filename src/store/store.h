@@ -99,6 +99,7 @@ struct store_status {
     /* What the archive (A) does and may do. */
     _Atomic uint64_t active_segment; /* W: edge W2, release: every segment below it is complete */
     _Atomic uint64_t retain_lsn;     /* forwarder: smallest cursor of any sink; UINT64_MAX: none */
+    _Atomic uint64_t unapplied_lsn;  /* main: see store_set_unapplied_lsn; UINT64_MAX: none */
     _Atomic uint64_t first_lsn;      /* A: of the oldest record kept; 1 at first */
     _Atomic uint64_t sealed, compacted;                         /* A: segments, since start */
     _Atomic uint64_t compact_read_bytes, compact_written_bytes; /* A: since start */
@@ -159,6 +160,9 @@ enum {
 void store_subscribe(struct store *store, struct park *park, unsigned what);
 /* The forwarder's, later: see status->retain_lsn. Any thread. */
 void store_set_retain_lsn(struct store *store, uint64_t lsn);
+/* The smallest LSN whose command the agent-run database may not have yet; retention never passes it, whatever
+ * store.unforwarded says. Any thread; before store_start for the first time. */
+void store_set_unapplied_lsn(struct store *store, uint64_t lsn);
 uint64_t store_archive_heartbeat_ns(const struct store *store);
 
 const struct store_status *store_status(const struct store *store);

@@ -43,6 +43,12 @@ void store_set_retain_lsn(struct store *store, uint64_t lsn)
     atomic_store_explicit(&store->status.retain_lsn, lsn, memory_order_relaxed);
 }
 
+void store_set_unapplied_lsn(struct store *store, uint64_t lsn)
+{
+    /* relaxed: as above. */
+    atomic_store_explicit(&store->status.unapplied_lsn, lsn, memory_order_relaxed);
+}
+
 uint64_t store_archive_heartbeat_ns(const struct store *store)
 {
     /* relaxed: a time for health, compared with now. */

@@ -2,6 +2,7 @@
 tools of its own (the sqlite3 command, Python's sqlite3) while the server runs. Written from the contract, not from the code."""
 import contextlib
 import datetime
+import gzip
 import http.client
 import json
 import os
@@ -775,6 +776,76 @@ class Operations(Case):
         newer = subprocess.run(server.command(), capture_output=True, timeout=30)
         self.assertEqual(newer.returncode, 1)
         self.assertIn("7", newer.stderr.decode())
+
+
+class Rules(Shared):
+    """What section 0 promises of every ingest route holds for these, too."""
+
+    def test_an_accepting_answer_says_that_it_is_durable_whatever_was_asked(self):
+        event_id = self.fresh()["event_id"]
+        for method, path, body in (("POST", "/api/v1/runs", run(0, event_id=event_id)), ("POST", "/api/v1/runs", run(0, event_id=event_id)), ("POST", "/api/v1/runs/batch", []),
+                                   ("PATCH", path_of(event_id), {"duration_ms": 1}), ("POST", path_of(event_id, "events"), {"event_type": "x"})):
+            for headers in ({}, {"X-Sluice-Ack": "memory"}):
+                response = self.server.request(method, path, encode(body), headers)
+                self.assertIn(response.status, (200, 201), response)
+                self.assertEqual(response.headers.get("x-sluice-ack"), "durable", (method, path))
+
+    def test_content_encodings(self):
+        for body, name, status in ((gzip.compress(encode(self.fresh())), "gzip", 201), (gzip.compress(encode([self.fresh()]))[:-4], "gzip", 400), (b"x", "br", 415)):
+            response = self.server.post("/api/v1/runs" if status != 400 else "/api/v1/runs/batch", body, {"Content-Encoding": name})
+            self.assertEqual(response.status, status, response)
+        event_id = self.created()
+        response = self.server.request("PATCH", path_of(event_id), gzip.compress(b'{"duration_ms":77}'), {"Content-Encoding": "gzip"})
+        self.answer(response, 200)
+        self.assertEqual(row(self.server, event_id)["duration_ms"], 77)
+
+    def test_a_body_over_the_limit_is_413_and_nothing_of_it_is_stored(self):
+        body = self.fresh(error_details="x" * (3 << 20))
+        self.assertEqual(self.server.post("/api/v1/runs", body).status, 413)
+        self.assertEqual(self.server.get(path_of(body["event_id"])).status, 404)
+
+    def test_pipelined_requests_of_all_sorts_are_answered_in_their_order(self):
+        event_id = self.fresh()["event_id"]
+        log = {"timestamp": "2026-01-10T10:00:00Z", "service": "s", "level": "INFO", "message": "m"}
+        requests = [("POST", "/v1/logs", log, 202), ("POST", "/api/v1/runs", run(0, event_id=event_id), 201), ("GET", path_of(event_id), None, 200), ("POST", "/v1/logs", log, 202),
+                    ("PATCH", path_of(event_id), {"duration_ms": 3}, 200), ("GET", "/healthcheck", None, 200), ("POST", "/api/v1/runs", run(0, event_id=event_id), 200),
+                    ("POST", "/api/v1/runs", {}, 422), ("GET", path_of("none"), None, 404), ("POST", "/v1/logs", log, 202)] * 5
+        with self.server.connect() as connection:
+            connection.send(b"".join(request_bytes(method, path, encode(body) if body is not None else b"") for method, path, body, _ in requests))
+            statuses = [connection.response().status for _ in requests]
+        self.assertEqual(statuses[:10], [status for *_, status in requests[:10]])
+        self.assertEqual(statuses[10:20], [202, 200, 200, 202, 200, 200, 200, 422, 404, 202])
+
+    def test_idempotency_keys_on_every_writing_route(self):
+        event_id = self.created()
+        for n, (method, path, body) in enumerate((("POST", "/api/v1/runs/batch", [self.fresh(), self.fresh()]), ("PATCH", path_of(event_id), {"duration_ms": 5, "end_time": "x"}),
+                                                  ("POST", path_of(event_id, "events"), {"event_type": "once"}),
+                                                  ("POST", path_of(event_id, "associate-commit"), {"commit_hash": "abcdef1", "commit_source": "ci"}))):
+            headers = {"Idempotency-Key": f"rules-{n}"}
+            with self.subTest(path):
+                first = self.server.request(method, path, encode(body), headers)
+                again = self.server.request(method, path, encode(body), headers)
+                self.assertEqual((again.status, again.headers.get("x-sluice-duplicate")), (first.status, "true"), again)
+        self.assertEqual(len([1 for record in self.server.dump("--kind", "run") if record["record"].get("event_type") == "once"]), 1)
+
+    def test_the_ledger_counts_commands_as_records(self):
+        before = self.server.ledger()["records"]
+        self.created()
+        self.server.post("/api/v1/runs", self.fresh(items_failed=-1))
+        self.server.post("/api/v1/runs", {})
+        self.server.post("/api/v1/runs/batch", [self.fresh(), self.fresh(items_failed=-1)])
+        ledger = wait_until(lambda: self.server.ledger() if self.server.ledger()["records"]["durable"] == before["durable"] + 2 else None)
+        self.assertTrue(ledger["balanced"])
+        self.assertEqual(self.server.get("/healthcheck").status, 200)
+
+    def test_clients_that_leave_without_their_answer_change_nothing(self):
+        bodies = [self.fresh() for _ in range(50)]
+        for body in bodies:
+            with self.server.connect() as connection:
+                connection.send(request_bytes("POST", "/api/v1/runs", encode(body)))
+        wait_until(lambda: all(self.server.get(path_of(body["event_id"])).status == 200 for body in bodies), 20, 0.1)
+        for body in bodies:
+            self.answer(self.server.post("/api/v1/runs", body), 200)
 
 
 class Hostile(Shared):

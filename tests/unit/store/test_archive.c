@@ -597,6 +597,25 @@ static void dropping_what_a_sink_waits_for_is_counted(void **state)
     ar_end(&fx);
 }
 
+static void what_the_run_database_has_not_applied_is_kept_whatever_sinks_may_lose(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 25);
+    store_close(fx.store);
+    fx.options.retention_bytes = KIB(128) * 4;
+    fx.options.unforwarded_drop = true;
+    fx_open(&fx);
+    store_set_unapplied_lsn(fx.store, 11);
+    ar_put(&fx, 6 * PER_SEGMENT);
+    assert_true(ar_work(&fx));
+    assert_int_equal(fx_stat(&ar_status(&fx)->expired_segments), 0);
+    store_set_unapplied_lsn(fx.store, 6 * PER_SEGMENT + 1);
+    assert_true(ar_work(&fx));
+    assert_true(fx_stat(&ar_status(&fx)->expired_segments) > 0);
+    ar_end(&fx);
+}
+
 static void segments_expire_by_the_age_of_their_last_batch(void **state)
 {
     (void)state;
@@ -1335,6 +1354,7 @@ int main(void)
         cmocka_unit_test(retention_that_works_never_sheds),
         cmocka_unit_test(what_a_sink_waits_for_is_kept_and_sheds),
         cmocka_unit_test(dropping_what_a_sink_waits_for_is_counted),
+        cmocka_unit_test(what_the_run_database_has_not_applied_is_kept_whatever_sinks_may_lose),
         cmocka_unit_test(segments_expire_by_the_age_of_their_last_batch),
         cmocka_unit_test(clock_that_jumps_ahead_expires_nothing_for_a_day),
         cmocka_unit_test(unreadable_segment_does_not_keep_what_is_behind_it_from_expiring),

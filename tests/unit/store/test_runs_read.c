@@ -331,7 +331,7 @@ static void reference_ids(struct fixture *fixture, const struct runs_filter *fil
             fixture->db,
             "SELECT id FROM agent_runs NOT INDEXED WHERE (?1 IS NULL OR +agent_name=?1) AND "
             "(?2 IS NULL OR +status=?2) AND (?3 IS NULL OR +job_type=?3) AND "
-            "(?4 IS NULL OR +start_time>=?4) AND (?5 IS NULL OR +start_time<?5) AND "
+            "(?4 IS NULL OR +start_time>=?4) AND (?5 IS NULL OR +start_time<=?5) AND "
             "(?6 IS NULL OR +created_at<?6) AND (?7 IS NULL OR +created_at>?7) "
             "ORDER BY +created_at DESC,+id LIMIT ?8 OFFSET ?9",
             -1, &row, NULL),
@@ -393,7 +393,9 @@ static void list_agrees_with_a_search_of_every_row(void **state)
         for (unsigned i = 0; i < 4; i++) {
             time_t at = 1700000000 + (time_t)(random_next(&seed) % (i < 2 ? 7000 : 21000));
             struct tm tm;
-            (void)strftime(times[i], sizeof times[i], "%Y-%m-%dT%H:%M:%S", gmtime_r(&at, &tm));
+            /* As the rows have them, so that a bound is often a row's own. */
+            (void)strftime(times[i], sizeof times[i] - 16, "%Y-%m-%dT%H:%M:%S", gmtime_r(&at, &tm));
+            memcpy(times[i] + strlen(times[i]), i < 2 ? ".000000+00:00" : "Z", i < 2 ? 14 : 2);
             if (random_next(&seed) % 3 == 0) {
                 *places[i] = slice_of(times[i]);
             }
@@ -406,6 +408,35 @@ static void list_agrees_with_a_search_of_every_row(void **state)
         }
     }
     mem_free(memory);
+    close_file(&fixture);
+}
+
+static void bounds_of_times_are_those_of_the_dialect(void **state)
+{
+    struct fixture fixture;
+    const struct {
+        struct runs_filter filter;
+        const char *ids;
+    } cases[] = {
+        {{.created_before = SLICE_LITERAL("b")}, "1 "},
+        {{.created_after = SLICE_LITERAL("b")}, "3 "},
+        {{.start_time_from = SLICE_LITERAL("b")}, "3 2 "},
+        {{.start_time_to = SLICE_LITERAL("b")}, "2 1 "},
+        {{.created_after = SLICE_LITERAL("a"), .start_time_to = SLICE_LITERAL("b")}, "2 "},
+    };
+    char memory[64];
+    struct buf ids;
+    (void)state;
+    open_file(&fixture, schema);
+    run_sql(&fixture, "INSERT INTO agent_runs(event_id,run_id,created_at,start_time,agent_name,"
+                      "job_type) VALUES('1','r','a','a','x','j'),('2','r','b','b','x','j'),"
+                      "('3','r','c','c','x','j')");
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        buf_init(&ids, memory, sizeof memory - 1);
+        answered_ids(ask_list(&fixture, cases[i].filter), &ids);
+        memory[ids.bytes] = 0;
+        assert_string_equal(memory, cases[i].ids);
+    }
     close_file(&fixture);
 }
 
@@ -652,6 +683,7 @@ int main(void)
         cmocka_unit_test(long_texts_come_whole),
         cmocka_unit_test(git_columns_are_cut_to_room),
         cmocka_unit_test(list_agrees_with_a_search_of_every_row),
+        cmocka_unit_test(bounds_of_times_are_those_of_the_dialect),
         cmocka_unit_test(list_of_nothing_is_an_empty_array),
         cmocka_unit_test(no_filter_or_pair_scans_or_sorts_the_table),
         cmocka_unit_test(frequent_value_is_walked_and_a_rare_one_sorted),
