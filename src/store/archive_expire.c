@@ -95,9 +95,18 @@ static bool is_over_age(struct archive *archive)
 
 static bool is_waited_for(const struct archive *archive, uint64_t last_lsn)
 {
-    bool is_unapplied = last_lsn >= archive_stat(&archive->status->unapplied_lsn);
-    return is_unapplied || (!archive->options.unforwarded_drop &&
-                            last_lsn >= archive_stat(&archive->status->retain_lsn));
+    return !archive->options.unforwarded_drop &&
+           last_lsn >= archive_stat(&archive->status->retain_lsn);
+}
+
+/* May the oldest segment hold commands that the agent-run database does not have? What is known of it is a
+ * moment old, so only a segment that does hold commands is worth shedding for. */
+static bool is_unapplied(const struct archive *archive, uint64_t last_lsn, bool *holds_runs)
+{
+    const struct view_segment *view = archive->segments[0].view;
+    bool is_known = view != NULL && view->state != VIEW_ACTIVE;
+    *holds_runs = is_known && (view->footer.kinds & (UINT32_C(1) << RECORD_RUN)) != 0;
+    return (*holds_runs || !is_known) && last_lsn >= archive_stat(&archive->status->unapplied_lsn);
 }
 
 static void tell_stuck(struct archive *archive, bool is_stuck)
@@ -188,9 +197,11 @@ bool archive_expire_step(struct archive *archive, uint64_t now_ns)
     /* Without a complete segment there is nothing that retention could wait for: the log is the
      * active segment and its spares, and must go on. */
     bool is_known = is_any && last_lsn != LSN_UNKNOWN;
+    bool holds_runs = false;
     bool is_held = is_known && is_waited_for(archive, last_lsn);
-    tell_stuck(archive, is_over && is_held);
-    if (!is_known || is_held || !(is_over || is_over_age(archive))) {
+    bool is_behind = is_known && is_unapplied(archive, last_lsn, &holds_runs);
+    tell_stuck(archive, is_over && (is_held || (is_behind && holds_runs)));
+    if (!is_known || is_held || is_behind || !(is_over || is_over_age(archive))) {
         return false;
     }
     begin_leaving(archive, last_lsn);

@@ -55,6 +55,7 @@ struct request {
     const char *keys[4];
     bool is_mixed; /* the last record is a log record, the others are events */
     uint8_t severity;
+    bool is_run; /* the records are commands of agent runs instead of events */
 };
 
 static inline void fx_open(struct fixture *fx)
@@ -133,7 +134,8 @@ static inline size_t fx_record(struct fixture *fx, uint8_t *to, const struct req
     memset(payload, '.', bytes);
     (void)snprintf((char *)payload, sizeof payload, "%010u", fx->serial++);
     bool is_log = request->is_mixed && index + 1 == request->records;
-    struct record record = {.kind = is_log ? RECORD_LOG : RECORD_EVENT,
+    enum record_kind kind = request->is_run ? RECORD_RUN : RECORD_EVENT;
+    struct record record = {.kind = is_log ? RECORD_LOG : kind,
                             .event_time_ns = 1000 + index,
                             .severity = request->severity,
                             .meta = {meta, meta_bytes},
@@ -163,7 +165,7 @@ static inline bool fx_submit(struct fixture *fx, const struct request *request)
         request->receipt != NULL || request->keys[0] != NULL || request->keys[1] != NULL;
     struct submit_header header = {.record_count = request->records,
                                    .records_bytes = (uint32_t)bytes,
-                                   .kinds = 1u << RECORD_EVENT |
+                                   .kinds = 1u << (request->is_run ? RECORD_RUN : RECORD_EVENT) |
                                             (request->is_mixed ? 1u << RECORD_LOG : 0u),
                                    .flags = is_keyed ? (uint32_t)SUBMIT_KEYED : 0u,
                                    .time_min_ns = 1000,

@@ -43,9 +43,8 @@ static void ar_end(struct fixture *fx)
 }
 
 /* One record a batch, all from shard 0, so that record n has LSN n. */
-static void ar_put(struct fixture *fx, unsigned count)
+static void ar_put_request(struct fixture *fx, unsigned count, struct request request)
 {
-    struct request request = {.records = 1, .payload_bytes = PAYLOAD_BYTES};
     uint64_t lsn = fx_durable_lsn(fx);
     for (unsigned i = 0; i < count; i++) {
         assert_true(fx_submit(fx, &request));
@@ -54,6 +53,11 @@ static void ar_put(struct fixture *fx, unsigned count)
         }
     }
     assert_int_equal(fx_durable_lsn(fx), lsn + count);
+}
+
+static void ar_put(struct fixture *fx, unsigned count)
+{
+    ar_put_request(fx, count, (struct request){.records = 1, .payload_bytes = PAYLOAD_BYTES});
 }
 
 /* Until there is nothing left to do; false when the power went. */
@@ -597,22 +601,43 @@ static void dropping_what_a_sink_waits_for_is_counted(void **state)
     ar_end(&fx);
 }
 
+static void ar_open_dropping(struct fixture *fx, uint64_t seed)
+{
+    fx_init(fx, seed);
+    store_close(fx->store);
+    fx->options.retention_bytes = KIB(128) * 4;
+    fx->options.unforwarded_drop = true;
+    fx_open(fx);
+    store_set_unapplied_lsn(fx->store, 11);
+}
+
 static void what_the_run_database_has_not_applied_is_kept_whatever_sinks_may_lose(void **state)
 {
     (void)state;
     struct fixture fx;
-    fx_init(&fx, 25);
-    store_close(fx.store);
-    fx.options.retention_bytes = KIB(128) * 4;
-    fx.options.unforwarded_drop = true;
-    fx_open(&fx);
-    store_set_unapplied_lsn(fx.store, 11);
-    ar_put(&fx, 6 * PER_SEGMENT);
+    ar_open_dropping(&fx, 25);
+    ar_put_request(&fx, 6 * PER_SEGMENT,
+                   (struct request){.records = 1, .payload_bytes = PAYLOAD_BYTES, .is_run = true});
     assert_true(ar_work(&fx));
     assert_int_equal(fx_stat(&ar_status(&fx)->expired_segments), 0);
+    fx_step(&fx, 3);
+    assert_int_equal(fx_state(&fx), STORE_SHED);
     store_set_unapplied_lsn(fx.store, 6 * PER_SEGMENT + 1);
     assert_true(ar_work(&fx));
     assert_true(fx_stat(&ar_status(&fx)->expired_segments) > 0);
+    ar_end(&fx);
+}
+
+static void segments_without_run_commands_do_not_wait_for_the_run_database(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    ar_open_dropping(&fx, 26);
+    ar_put(&fx, 6 * PER_SEGMENT);
+    assert_true(ar_work(&fx));
+    assert_true(fx_stat(&ar_status(&fx)->expired_segments) > 0);
+    fx_step(&fx, 3);
+    assert_int_equal(fx_state(&fx), STORE_OK);
     ar_end(&fx);
 }
 
@@ -1355,6 +1380,7 @@ int main(void)
         cmocka_unit_test(what_a_sink_waits_for_is_kept_and_sheds),
         cmocka_unit_test(dropping_what_a_sink_waits_for_is_counted),
         cmocka_unit_test(what_the_run_database_has_not_applied_is_kept_whatever_sinks_may_lose),
+        cmocka_unit_test(segments_without_run_commands_do_not_wait_for_the_run_database),
         cmocka_unit_test(segments_expire_by_the_age_of_their_last_batch),
         cmocka_unit_test(clock_that_jumps_ahead_expires_nothing_for_a_day),
         cmocka_unit_test(unreadable_segment_does_not_keep_what_is_behind_it_from_expiring),
