@@ -103,6 +103,7 @@ static int open_database(struct app_runs *runs, const struct app_runs_options *f
         .source = {.views = store_views(from->store),
                    .recent = store_recent(from->store),
                    .durable_lsn = &status->durable_lsn},
+        .run_lsn = &status->run_lsn,
         /* relaxed: no other thread runs yet. */
         .first_lsn = atomic_load_explicit(&status->first_lsn, memory_order_relaxed),
         .last_lsn = from->last_lsn,

@@ -42,8 +42,8 @@ struct shard_set {
     struct query_pool *query_pool;
     struct store *store;
     const struct store_status *status;
-    const struct alerts *alerts; /* its gauges; NULL: none */
-    struct runs_link *runs;      /* agent runs; NULL: their database is not open */
+    const struct alerts *alerts;     /* its gauges; NULL: none */
+    struct runs_link *runs;          /* agent runs; NULL: their database is not open */
     const struct upstream *upstream; /* NULL: neither sinks nor pollers are configured */
     struct shard *shards;
     struct agent *agents; /* heartbeats, for health */

@@ -131,8 +131,7 @@ static const struct {
      "own place in DIR/replay: interrupted or killed, the same command goes on where it was. An "
      "open end is the end of the log when the\n"
      "job was made. Progress on a terminal, one line at the end.\n"
-     "\n" HELP_SOURCES
-     "  --sink NAME            a configured sink (give the server's --config)\n"
+     "\n" HELP_SOURCES "  --sink NAME            a configured sink (give the server's --config)\n"
      "  --to URL, --type TYPE  an upstream that is not configured; type http, or opensearch, "
      "clickhouse, sluice ...; its keys with\n"
      "                         --set sink.KEY=VALUE; --type file --to PATH writes a file\n"
@@ -158,7 +157,8 @@ static const struct {
      "  sluice replay --config sluice.conf --sink archive --from now-1d --filter service=billing "
      "--rate 5M\n"},
     {"quarantine", "see and settle what an upstream refused",
-     "sluice quarantine list [--sink NAME] | show ID | requeue ID | requeue --sink NAME | drop ID | "
+     "sluice quarantine list [--sink NAME] | show ID | requeue ID | requeue --sink NAME | drop ID "
+     "| "
      "drop --sink NAME --yes\n"
      "\n"
      "Records that an upstream refused for good wait in quarantine. list and show read the data "

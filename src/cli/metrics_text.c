@@ -111,7 +111,8 @@ static void keep_sink(struct metrics_text *metrics, const struct metrics_sample 
         struct metrics_sink_value *kept = &metrics->sink_values[metrics->sink_value_count++];
         kept->sink = index;
         kept->value = sample->value;
-        (void)snprintf(kept->name, sizeof kept->name, "%s", sample->name);
+        _Static_assert(sizeof kept->name == sizeof sample->name, "names are copied whole");
+        memcpy(kept->name, sample->name, sizeof kept->name);
     }
 }
 

@@ -59,7 +59,8 @@ struct encoder {
         is_refreezing; /* set by the owner after encoder_begin: this range was frozen before, under limits that
                          * may have been others: only FORWARD_BODY_MAX holds */
     struct encoder_time received; /* see form.h */
-    uint32_t covered_kinds; /* set by the owner after encoder_begin: the request holds every record of these kinds in
+    uint32_t
+        covered_kinds; /* set by the owner after encoder_begin: the request holds every record of these kinds in
                              * first_lsn..last_lsn, so that others there need not be waited for; 0: it speaks for what it
                              * holds only (a part of a batch, a record from quarantine, a filtered replay, unreadable or
                              * unsayable records between) */

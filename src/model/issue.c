@@ -52,7 +52,7 @@ static const char *type_name(enum issue_type type)
     case ISSUE_LIST_TYPE:
         return "list_type";
     }
-    ASSERT(false);
+    assert_failed("a known type", __FILE__, __LINE__);
 }
 
 /* The messages that are the same for every issue of their type; NULL for the others. */

@@ -109,7 +109,10 @@ static int seal_walk_open(struct archive *archive, size_t index, struct err *err
     /* relaxed: counted before the writer released W2, which active_seen has acquired. */
     bool is_stale = archive_stat(&archive->status->write_errors) != 0 &&
                     seal->active_at_open != archive->active_seen;
+    bool is_given_up =
+        seal->unreadable_id == seal->id && seal->unreadable_count >= SEAL_UNREADABLE_TRIES;
     if (seal->walk != NULL && !is_stale) {
+        log_walk_read_around(seal->walk, is_given_up); /* each segment is tried for itself */
         return 0;
     }
     log_walk_close(seal->walk);
@@ -117,8 +120,6 @@ static int seal_walk_open(struct archive *archive, size_t index, struct err *err
     seal->has_batch = false;
     seal->is_after_gap = false;
     seal->active_at_open = archive->active_seen;
-    bool is_given_up =
-        seal->unreadable_id == seal->id && seal->unreadable_count >= SEAL_UNREADABLE_TRIES;
     uint64_t from_lsn = lsn_before(archive, index);
     return is_given_up ? log_walk_open_around(&seal->walk, archive->io, from_lsn, err)
                        : log_walk_open(&seal->walk, archive->io, from_lsn, err);

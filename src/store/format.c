@@ -620,7 +620,6 @@ int meta_find_run(uint8_t *command, struct slice *event_id, struct slice meta)
         return ERR_CORRUPT;
     }
     *command = data.data[0];
-    *event_id =
-        (struct slice){data.data + META_RUN_FIXED_BYTES, data.bytes - META_RUN_FIXED_BYTES};
+    *event_id = (struct slice){data.data + META_RUN_FIXED_BYTES, data.bytes - META_RUN_FIXED_BYTES};
     return 1;
 }

@@ -193,7 +193,7 @@ enum record_meta_type {
     META_ORIGIN = 3,    /* which record of which node this is: it came from another Sluice */
     META_RUN = 5,       /* which command of the agent-run API this is (runs.h) */
     META_WATERMARK = 4, /* how far a poller had read its table when it had read this record */
-    META_FIRST = 6,     /* beside ORIGIN: it had come to that node from another, which had it first or
+    META_FIRST = 6, /* beside ORIGIN: it had come to that node from another, which had it first or
                            likewise */
 };
 

@@ -514,6 +514,15 @@ int log_walk_open_around(struct log_walk **walk, struct file_io *io, uint64_t fr
     return walk_open(walk, io, from_lsn, true, err);
 }
 
+void log_walk_read_around(struct log_walk *walk, bool reads_around)
+{
+    if (walk->file.reads_around == reads_around) {
+        return;
+    }
+    walk->file.reads_around = reads_around;
+    walk->file.window_bytes = 0; /* only forgotten: who was given a batch in it may still look */
+}
+
 void log_walk_close(struct log_walk *walk)
 {
     if (walk == NULL) {

@@ -49,6 +49,8 @@ int log_walk_open(struct log_walk **walk, struct file_io *io, uint64_t from_lsn,
  * has tried often enough. */
 int log_walk_open_around(struct log_walk **walk, struct file_io *io, uint64_t from_lsn,
                          struct err *err) MUST_USE;
+/* From here on as of the one or the other. What was read around before is read again. */
+void log_walk_read_around(struct log_walk *walk, bool reads_around);
 void log_walk_close(struct log_walk *walk);
 /* enum walk_event, or -errno where the disk cannot be read. */
 int log_walk_next(struct log_walk *walk, struct walk_batch *batch, struct walk_gap *gap,

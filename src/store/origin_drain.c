@@ -2,8 +2,9 @@
  * origin_drain: see origin_drain.h. Writer's thread; nothing here blocks, allocates or fails.
  *
  * Two walks over the request: the first counts what would have to be remembered, so that a request
- * is refused whole before anything of it is stored; the second stores. Ranges become known behind
- * the records of their run, which would all look seen otherwise; what was passed on, behind all of the request.
+ * is refused whole before anything of it is stored; the second stores. A third, over what was stored,
+ * remembers it: not before, or the second would not decide as the first did, since what a run tells
+ * may speak of a later record under its first name.
  */
 #include "store/origin_drain.h"
 
@@ -32,19 +33,12 @@ struct origin_walk {
 static void end_run(struct origin_walk *walk)
 {
     const struct origin_run *run = &walk->run;
-    struct origins *origins = walk->request->origins;
-    if (run->stored == 0) {
+    if (run->stored == 0 || walk->is_storing) {
         return;
     }
-    uint64_t first = run->head.range_first;
-    uint64_t last = run->head.range_last;
-    if (walk->is_storing) {
-        origins_add(origins, &run->head.node, run->head.range_kinds, first, last,
-                    walk->request->next_lsn);
-    } else {
-        walk->growth += origin_set_growth(origins_known(origins), &run->head.node,
-                                          run->head.range_kinds, first, last);
-    }
+    walk->growth +=
+        origin_set_growth(origins_known(walk->request->origins), &run->head.node,
+                          run->head.range_kinds, run->head.range_first, run->head.range_last);
 }
 
 static void count_record(struct origin_walk *walk, const struct record *record)
@@ -119,41 +113,63 @@ static struct origin_walk walk_records(const struct origin_request *request, boo
     return walk;
 }
 
-/* A run of records that follow each other in their first node's log. */
+/* Records that follow each other in their first node's log. */
 struct passed_run {
     struct ulid node;
     uint64_t first, last; /* 0: none */
+    uint32_t count;       /* of runs before it */
 };
 
-static void end_passed(const struct origin_request *request, const struct passed_run *run)
+/* The shard has bounded what the request gives to remember, but what is dropped between leaves more
+ * pieces. */
+static void end_passed(const struct origin_request *request, struct passed_run *run)
 {
-    if (run->first != 0) {
-        origins_pass(request->origins, &run->node, run->first, run->last, request->next_lsn);
+    if (run->first == 0) {
+        return;
     }
+    if (run->count < SUBMIT_ORIGIN_RUNS_MAX) {
+        origins_pass(request->origins, &run->node, run->first, run->last, request->next_lsn);
+    } else {
+        origins_forget(request->origins);
+    }
+    run->count++;
 }
 
-/* Remembers what was stored, at the batch's tail, under its first name. Behind the walk, so that both walks decide alike. */
-static void pass_records(const struct origin_request *request, struct slice stored)
+static void remember_passed(const struct origin_request *request, struct passed_run *run,
+                            const struct first_origin *first)
+{
+    bool follows = run->first != 0 && first->lsn == run->last + 1 &&
+                   memcmp(&first->node, &run->node, sizeof run->node) == 0;
+    if (!follows) {
+        end_passed(request, run);
+        run->node = first->node;
+        run->first = first->lsn;
+    }
+    run->last = first->lsn;
+}
+
+/* What the records at the batch's tail tell: as a start does that finds them in the log. */
+static void remember_stored(const struct origin_request *request, struct slice stored)
 {
     struct passed_run run = {.first = 0};
     size_t offset = 0;
     while (offset < stored.bytes) { /* on by a record */
         struct record record;
+        struct origin origin;
         struct first_origin first;
         int64_t n = record_decode(
             &record, (struct slice){stored.data + offset, stored.bytes - offset}, NULL);
         ASSERT(n > 0);
         offset += (size_t)n;
-        if (meta_find_first(&first, record.meta) != 1) {
-            continue;
+        int found = meta_find_origin(&origin, record.meta);
+        ASSERT(found == 1);
+        if (origin.range_first != 0) {
+            origins_add(request->origins, &origin.node, origin.range_kinds, origin.range_first,
+                        origin.range_last, request->next_lsn);
         }
-        bool follows = run.first != 0 && first.lsn == run.last + 1 &&
-                       memcmp(&first.node, &run.node, sizeof run.node) == 0;
-        if (!follows) {
-            end_passed(request, &run);
-            run = (struct passed_run){.node = first.node, .first = first.lsn};
+        if (meta_find_first(&first, record.meta) == 1) {
+            remember_passed(request, &run, &first);
         }
-        run.last = first.lsn;
     }
     end_passed(request, &run);
 }
@@ -203,7 +219,7 @@ struct origin_result origin_drain(const struct origin_request *request)
                                   .id = walk.first_id};
     add_outcome(request, result, &outcome);
     if (result->stored > 0) {
-        pass_records(request, (struct slice){batch_tail(request->batch), walk.bytes});
+        remember_stored(request, (struct slice){batch_tail(request->batch), walk.bytes});
         batch_extend(request->batch, walk.bytes);
         batch_count(request->batch, result->stored, walk.kinds, walk.time_min_ns, walk.time_max_ns);
         request->batch->header.flags |= BATCH_ORIGIN;

@@ -148,17 +148,23 @@ void origins_add(struct origins *origins, const struct ulid *node, uint32_t kind
                       .node = *node, .kinds = kinds, .first = first, .last = last, .lsn = lsn});
 }
 
+void origins_forget(struct origins *origins)
+{
+    if (!origins->has_forgotten) {
+        LOG(LOGLINE_WARNING, "origins_forgotten",
+            "more gaps between records that were passed on than can be remembered: a copy of an "
+            "old one that comes by another way will be stored again");
+    }
+    origins->has_forgotten = true;
+}
+
 void origins_pass(struct origins *origins, const struct ulid *node, uint64_t first, uint64_t last,
                   uint64_t lsn)
 {
     bool is_all = origin_set_push(&origins->known_passed, node, ORIGIN_ALL_KINDS, first, last);
-    if (!is_all && !origins->has_forgotten) {
-        LOG(LOGLINE_WARNING, "origins_forgotten",
-            "more gaps between records that were passed on than can be remembered: a copy of an "
-            "old "
-            "one that comes by another way will be stored again");
+    if (!is_all) {
+        origins_forget(origins);
     }
-    origins->has_forgotten = origins->has_forgotten || !is_all;
     wait_for_disk(origins,
                   &(struct addition){
                       .node = *node, .is_passed = true, .first = first, .last = last, .lsn = lsn});

@@ -87,6 +87,8 @@ void origins_add(struct origins *origins, const struct ulid *node, uint32_t kind
 /* Likewise: records that another node than their first has sent. There is always room. */
 void origins_pass(struct origins *origins, const struct ulid *node, uint64_t first, uint64_t last,
                   uint64_t lsn);
+/* The caller has more of what was passed on than a request may give to remember. */
+void origins_forget(struct origins *origins);
 /* Has something of what was passed on been forgotten, since the start? */
 bool origins_has_forgotten(const struct origins *origins);
 /* Everything up to durable_lsn is on stable storage. */

@@ -596,15 +596,35 @@ static void on_scan_failure(struct runs *runs)
     LOG(LOGLINE_ERROR, "runs_log", "read the log: %s; tried again", runs->pass.why.text);
 }
 
+/* Of what is durable, behind what is applied. After durable_lsn, which has acquired W1. */
+static bool has_no_command(const struct runs *runs)
+{
+    return runs->options.run_lsn != NULL &&
+           get(runs->options.run_lsn) <= get(&runs->status.applied_lsn);
+}
+
+/* Other records are none of ours: where only they come, nothing is read. */
+static void skip(struct runs *runs, uint64_t durable)
+{
+    scan_free(runs->scan);
+    runs->scan = NULL;
+    set(&runs->status.applied_lsn, u64_max(durable, get(&runs->status.applied_lsn)));
+    runs->durable_seen = durable;
+}
+
 /* One transaction, or none when there is nothing. SCAN_END, SCAN_MORE, or a failure that was dealt with. Results stay in the pass. */
 static int run_pass(struct runs *runs)
 {
     struct pass *pass = &runs->pass;
     *pass = (struct pass){.results = pass->results};
-    if (runs->scan == NULL) {
-        begin_scan(runs, runs->stored_lsn + 1);
-    }
     uint64_t durable = durable_lsn(runs);
+    if (has_no_command(runs)) {
+        skip(runs, durable);
+        return SCAN_END;
+    }
+    if (runs->scan == NULL) {
+        begin_scan(runs, get(&runs->status.applied_lsn) + 1);
+    }
     int r = fill(runs);
     uint64_t next = pass->resume_lsn != 0 ? pass->resume_lsn : scan_position(runs->scan);
     if (pass->failure == 0 && pass->is_open) {

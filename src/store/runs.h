@@ -106,6 +106,8 @@ struct runs_options {
     const char *lock_path;  /* beside it: "<dir>/telemetry_api.lock" unless configured */
     const char *ndjson_dir; /* "": no mirror; a directory of its own, made when there is none */
     struct scan_source source;
+    const _Atomic uint64_t
+        *run_lsn; /* of struct store_status: the log is not read for nothing; NULL: not known */
     uint64_t
         first_lsn; /* of the log at start; a file that has not seen what expired before it is told of */
     uint64_t last_lsn; /* applied_lsn beyond it is a witness of loss; reported */

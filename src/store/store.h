@@ -79,7 +79,8 @@ enum store_state {
 struct store_status {
     CACHE_LINE_ALIGNED _Atomic uint64_t durable_lsn; /* W */
     _Atomic uint64_t next_lsn;                       /* W: LSN the next record drained will get */
-    _Atomic int state;                               /* W: enum store_state */
+    _Atomic uint64_t run_lsn; /* W, before W1: no batch behind it holds records of kind run */
+    _Atomic int state;        /* W: enum store_state */
     _Atomic uint64_t oldest_undurable_at_ns; /* W: monotonic; 0: everything drained is durable */
     _Atomic uint64_t records;                /* W: records made durable since start */
     _Atomic uint64_t batches;                /* W: without marks */

@@ -150,8 +150,8 @@ static struct tally tally_take(const struct walk_batch *batch)
         int has_key = meta_find_dedup_key(&key, record.meta);
         int has_origin = meta_find_origin(&origin, record.meta);
         int has_first = meta_find_first(&first, record.meta);
-        tally.has_bad_meta = tally.has_bad_meta || has_receipt < 0 || has_key < 0 ||
-                             has_origin < 0 || has_first < 0;
+        tally.has_bad_meta =
+            tally.has_bad_meta || has_receipt < 0 || has_key < 0 || has_origin < 0 || has_first < 0;
         tally.origin_lsn = has_origin > 0 ? lsn : tally.origin_lsn;
         tally.keyed_lsn = has_receipt > 0 || has_key > 0 ? lsn : tally.keyed_lsn;
         tally.time_min_ns =

@@ -49,7 +49,8 @@ struct walk_file {
     char footer_problem[160]; /* why the bytes behind a raw file's batches are no footer */
     struct segment_footer footer;
 
-    bool reads_around; /* set by the owner: blocks of a raw file that cannot be read (EIO) are zeroes, and so
+    bool
+        reads_around; /* set by the owner: blocks of a raw file that cannot be read (EIO) are zeroes, and so
                           damage, instead of an error */
     uint8_t *window; /* the bytes of places [window_at, window_at + window_bytes) */
     uint64_t window_room;

@@ -73,6 +73,7 @@ int writer_init(struct writer *writer, const struct writer_options *options, str
     commit_policy_init(&writer->policy, options->commit_pause_ns);
     stat_set(&writer->status->next_lsn, writer->next_lsn);
     stat_set(&writer->status->durable_lsn, options->start.lsn);
+    stat_set(&writer->status->run_lsn, options->start.lsn);
     payload_max = u64_min(payload_max, u64_max(options->ring_bytes, writer->batch_bytes));
     /* First of what may fail: from here on the journal owns the active segment's file, and
      * writer_close finds it. */
@@ -252,6 +253,9 @@ static void writer_publish(struct writer *writer, uint64_t now_ns)
         keep_recent(writer, batch);
         if (batch->state == BATCH_WRITTEN) {
             durable_lsn = u64_max(durable_lsn, batch_next_lsn(batch) - 1);
+            if ((batch->header.kinds & (UINT32_C(1) << RECORD_RUN)) != 0) {
+                stat_set(&writer->status->run_lsn, durable_lsn);
+            }
         }
         journal_retire(&writer->journal);
     }

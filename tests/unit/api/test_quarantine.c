@@ -29,7 +29,8 @@ static struct {
 
 static void note(struct slice sink, uint64_t id, struct err *err)
 {
-    (void)snprintf(seam.sink, sizeof seam.sink, "%.*s", (int)sink.bytes, (const char *)sink.data);
+    (void)snprintf(seam.sink, sizeof seam.sink, "%.*s", (int)sink.bytes,
+                   sink.bytes == 0 ? "" : (const char *)sink.data);
     seam.id = id;
     if (seam.result < 0 && seam.text != NULL) {
         (void)err_set(err, seam.result, "%s", seam.text);

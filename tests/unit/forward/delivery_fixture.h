@@ -104,7 +104,7 @@ static inline void df_remove(const char *path)
         if (entry->d_name[0] == '.' && strcmp(entry->d_name, ".lock") != 0) {
             continue;
         }
-        (void)snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+        (void)snprintf(name, sizeof name, "%.250s/%.250s", path, entry->d_name);
         if (unlink(name) != 0) {
             df_remove(name);
         }

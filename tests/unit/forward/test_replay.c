@@ -418,16 +418,9 @@ static void names_cannot_leave_their_directory(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "",
-        "..",
-        ".x",
-        "-x",
-        "a/b",
-        "a b",
-        "a\n",
-        "\xc3\xa4",
-        "0123456789012345678901234567890123456789012345678901234567890123"
-        "4"};
+        "",    "..",       ".x",
+        "-x",  "a/b",      "a b",
+        "a\n", "\xc3\xa4", "01234567890123456789012345678901234567890123456789012345678901234"};
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
         assert_false(replay_job_is_name(bad[i]));
     }

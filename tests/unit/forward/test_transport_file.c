@@ -100,7 +100,7 @@ static int tear_down(void **state)
     stop(fixture);
     const unsigned count = list(fixture, names, 32);
     for (unsigned i = 0; i < count; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", fixture->directory, names[i]);
+        (void)snprintf(path, sizeof path, "%s/%.63s", fixture->directory, names[i]);
         (void)unlink(path);
     }
     const int result = rmdir(fixture->directory);

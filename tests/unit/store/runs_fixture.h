@@ -95,7 +95,7 @@ static inline void rf_remove(const char *path)
     }
     for (const struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            (void)snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+            (void)snprintf(name, sizeof name, "%.250s/%.250s", path, entry->d_name);
             rf_remove(name);
         }
     }

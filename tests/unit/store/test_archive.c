@@ -1046,6 +1046,34 @@ static void unreadable_block_is_damage_in_the_end(void **state)
     ar_end(&fx);
 }
 
+static void unreadable_block_is_tried_again_also_behind_one_that_was_given_up(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    char name[SEGMENT_NAME_BYTES];
+    ar_init(&fx, 37);
+    ar_put(&fx, 3 * PER_SEGMENT + 5);
+    segment_name(name, 1);
+    sim_disk_fail_reads(fx.disk, name, (uint64_t)10 * STORE_BLOCK_BYTES, 512);
+    for (unsigned i = 0; i < STEPS_MAX && fx_stat(&ar_status(&fx)->damaged_segments) == 0; i++) {
+        bool is_done = store_step_archive(fx.store) != 0;
+        sim_disk_advance(fx.disk, is_done ? 0 : 2 * ARCHIVE_RETRY_NS);
+    }
+    assert_int_equal(fx_stat(&ar_status(&fx)->sealed), 1);
+    uint64_t errors = fx_stat(&ar_status(&fx)->archive_errors);
+    segment_name(name, 3);
+    sim_disk_fail_reads(fx.disk, name, (uint64_t)10 * STORE_BLOCK_BYTES, 512);
+    for (unsigned i = 0; i < STEPS_MAX && fx_stat(&ar_status(&fx)->archive_errors) == errors; i++) {
+        (void)store_step_archive(fx.store);
+    }
+    assert_int_equal(fx_stat(&ar_status(&fx)->damaged_segments), 1);
+    sim_disk_fail_reads(fx.disk, name, 0, 0);
+    assert_true(ar_work(&fx));
+    assert_string_equal(ar_states(&fx), "SCCA");
+    assert_int_equal(fx_stat(&ar_status(&fx)->damaged_segments), 1);
+    ar_end(&fx);
+}
+
 static void damage_found_while_compacting_keeps_the_segment_raw(void **state)
 {
     (void)state;
@@ -1396,6 +1424,7 @@ int main(void)
         cmocka_unit_test(copy_that_reads_back_wrong_is_thrown_away),
         cmocka_unit_test(damage_found_while_sealing_keeps_the_segment_raw),
         cmocka_unit_test(unreadable_block_is_damage_in_the_end),
+        cmocka_unit_test(unreadable_block_is_tried_again_also_behind_one_that_was_given_up),
         cmocka_unit_test(damage_found_while_compacting_keeps_the_segment_raw),
         cmocka_unit_test(start_removes_temporaries_and_raw_twins),
         cmocka_unit_test(twin_goes_only_when_the_disk_has_the_compacted_file),
