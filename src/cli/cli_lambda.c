@@ -44,7 +44,7 @@ struct lambda {
 
 static struct slice text_slice(const char *text)
 {
-    return (struct slice){(const uint8_t *)text, strlen(text)};
+    return (struct slice){(const uint8_t *)text, text == NULL ? 0 : strlen(text)};
 }
 
 /* ---- the environment ---- */
@@ -351,8 +351,9 @@ int cli_lambda(int argc, char **argv)
         return cli_usage("lambda", "it takes no arguments: its environment says everything");
     }
     struct lambda *lambda = mem_alloc(sizeof *lambda);
-    int r = start(lambda, &err);
-    r = r == 0 ? run(lambda, &err) : r;
+    if (start(lambda, &err) == 0) {
+        (void)run(lambda, &err); /* ends with a failure only */
+    }
     close_all(lambda);
     cli_say(STDERR_FILENO, "sluice lambda: %s", err.text);
     return CLI_FAILED;

@@ -29,7 +29,9 @@ struct lambda_store *lambda_store_new(struct lambda_http *http, const struct lam
     struct lambda_store *store = mem_alloc(sizeof *store);
     store->http = http;
     store->targets = targets;
-    store->records = mem_alloc_array(REQUEST_RECORDS_MAX, sizeof *store->records);
+    store->records = mem_alloc_array(
+        REQUEST_RECORDS_MAX,
+        sizeof store->records[0]); /* NOLINT(bugprone-sizeof-expression): pointers */
     store->items = mem_alloc(REQUEST_RECORDS_MAX);
     store->item_reasons = mem_alloc_array(ITEM_REASONS_MAX, sizeof *store->item_reasons);
     for (unsigned i = 0; i < LAMBDA_TARGET_COUNT; i++) {

@@ -45,7 +45,7 @@ static void body_grow(struct body *body, size_t bytes_needed)
     /* The limit bounds what is charged, too; a limit below CAPACITY_MIN is kept to the byte. */
     capacity = u64_max(u64_min(capacity, body->limit), bytes_needed);
     uint8_t *data = mem_alloc(capacity);
-    if (body->bytes > 0) {
+    if (body->data != NULL) {
         memcpy(data, body->data, body->bytes);
     }
     mem_free(body->data);

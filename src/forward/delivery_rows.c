@@ -64,9 +64,9 @@ static void batch_free(struct batch *batch)
 static void grow(struct delivery *delivery)
 {
     size_t room = delivery->batch_room == 0 ? 64 : delivery->batch_room * 2;
-    struct batch **batches = mem_alloc_array(room, sizeof *batches);
-    if (delivery->batch_count != 0) {
-        memcpy(batches, delivery->batches, delivery->batch_count * sizeof *batches);
+    struct batch **batches = mem_alloc_array(room, sizeof(struct batch *));
+    for (size_t i = 0; i < delivery->batch_count; i++) {
+        batches[i] = delivery->batches[i];
     }
     mem_free(delivery->batches);
     delivery->batches = batches;

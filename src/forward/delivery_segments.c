@@ -170,6 +170,7 @@ static void read_failed(struct delivery *delivery, const struct err *err)
 static void read_done(struct delivery *delivery, const struct view_segment *segment)
 {
     struct segment_reading reading = delivery->segment;
+    ASSERT(segment != NULL);
     read_end(delivery, false);
     if (reading.batch == NULL) {
         account_gap(delivery, segment->footer.first_lsn);

@@ -252,7 +252,7 @@ static int decode_body(struct origins *origins, const uint8_t *header, struct sl
 static uint64_t decode(struct origins *origins, struct slice file)
 {
     const uint8_t *from = file.data;
-    if (file.bytes < FILE_HEADER_BYTES ||
+    if (from == NULL || file.bytes < FILE_HEADER_BYTES ||
         memcmp(from + FILE_MAGIC_AT, file_magic, sizeof file_magic) != 0 ||
         get_u16(from + FILE_VERSION_AT) != FILE_VERSION ||
         get_u16(from + FILE_HEADER_BYTES_AT) != FILE_HEADER_BYTES ||
