@@ -294,10 +294,25 @@ static inline void rf_open(struct rf *rf)
     }
 }
 
+/* What is too large for memory is found when the archive has told of the segment: a moment later in a log that has just
+ * begun. */
+static inline bool rf_is_behind(const struct rf *rf)
+{
+    /* relaxed: looked at again. */
+    return rf->told_lsn == NULL &&
+           atomic_load_explicit(&runs_status(rf->runs)->applied_lsn, memory_order_relaxed) <
+               atomic_load_explicit(&store_status(rf->store)->durable_lsn, memory_order_relaxed);
+}
+
 static inline void rf_catch_up(struct rf *rf)
 {
-    if (runs_catch_up(rf->runs, NULL, NULL, &rf->err) < 0) {
-        fail_msg("%s", rf->err.text);
+    for (unsigned i = 0; i == 0 || (i < 2000 && rf_is_behind(rf)); i++) {
+        if (runs_catch_up(rf->runs, NULL, NULL, &rf->err) < 0) {
+            fail_msg("%s", rf->err.text);
+        }
+        if (rf_is_behind(rf)) {
+            (void)usleep(5000);
+        }
     }
 }
 
