@@ -101,7 +101,7 @@ static int64_t real_size(struct file_io *io, struct file file)
 }
 
 /* Of the archive's reads. A device serves a long read in one piece, and a commit that comes meanwhile waits
- * for it: reading a MiB at a time beside ingest made its p99 a third longer (docs/PERFORMANCE.md). */
+ * for it (docs/PERFORMANCE.md, "Ingest beside it"). */
 #define ARCHIVE_READ_BYTES KIB(64)
 
 static int64_t read_piece(struct file file, uint8_t *to, uint64_t bytes, uint64_t offset)
