@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "api/runs_query.h"
+#include "cli/record_print.h"
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/mem.h"
@@ -201,17 +202,7 @@ static bool answer_put(void *context, struct slice piece)
 /* What a client sent goes to a terminal: control characters, C1 among them, are shown, not obeyed. */
 static void put_visible(struct slice text)
 {
-    for (size_t i = 0; i < text.bytes; i++) {
-        uint8_t c = text.data[i];
-        bool is_c1 = c == 0xc2 && i + 1 < text.bytes && text.data[i + 1] <= 0x9f;
-        if (is_c1) {
-            printf("\\u%04x", text.data[++i]);
-        } else if (c < 0x20 || c == 0x7f) {
-            printf("\\x%02x", c);
-        } else {
-            (void)fputc(c, stdout);
-        }
-    }
+    print_visible(stdout, text, false); /* a tab would break the table */
 }
 
 /* A member's value for people: a text without its escapes. */

@@ -125,21 +125,24 @@ static bool is_c1(struct slice text, size_t i)
            text.data[i + 1] <= 0x9f;
 }
 
-/* What a client sent goes to a terminal: control characters (escape sequences among them) are shown, not
- * obeyed. */
-static void put_visible(const struct printer *printer, struct slice text)
+void print_visible(FILE *out, struct slice text, bool keeps_tabs)
 {
     for (size_t i = 0; i < text.bytes; i++) {
         uint8_t c = text.data[i];
         bool is_control = c < 0x20 || c == 0x7f;
         if (is_c1(text, i)) {
-            fprintf(printer->out, "\\u%04x", text.data[++i]);
-        } else if (is_control && c != '\t') {
-            fprintf(printer->out, "\\x%02x", c);
+            fprintf(out, "\\u%04x", text.data[++i]);
+        } else if (is_control && !(keeps_tabs && c == '\t')) {
+            fprintf(out, "\\x%02x", c);
         } else {
-            (void)fputc(c, printer->out);
+            (void)fputc(c, out);
         }
     }
+}
+
+static void put_visible(const struct printer *printer, struct slice text)
+{
+    print_visible(printer->out, text, true);
 }
 
 /* A line break between the tokens of a record is white space: see put_payload. */

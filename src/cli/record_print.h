@@ -24,6 +24,9 @@ struct printer {
     uint8_t *scratch; /* LOOKUP_SCRATCH_BYTES */
 };
 
+/* What a client sent goes to a terminal: control characters (escape sequences among them) are shown, not
+ * obeyed. */
+void print_visible(FILE *out, struct slice text, bool keeps_tabs);
 void printer_open(struct printer *printer, FILE *out, enum print_form form, bool has_colours);
 void printer_close(struct printer *printer);
 /* CSV: the header line. */
