@@ -504,6 +504,13 @@ static void app_look_at_state(struct app *app)
             " bytes, more than store.retention_bytes = %" PRIu64
             ", and its oldest segment cannot be removed (a line archive_failed says why)",
             log_bytes, config->retention_bytes);
+    } else if (state == STORE_SHED && config->retention_bytes != 0 &&
+               log_bytes > config->retention_bytes) {
+        LOG(LOGLINE_WARNING, "shedding",
+            "new records are refused (429): the log has %" PRIu64
+            " bytes, more than store.retention_bytes = %" PRIu64
+            ", and removing its oldest segments does not keep up: the cores or the disk are busy",
+            log_bytes, config->retention_bytes);
     } else if (state == STORE_SHED) {
         LOG(LOGLINE_WARNING, "shedding",
             "new records are refused (429): no room for another segment, %" PRIu64 " bytes free",

@@ -31,11 +31,12 @@ struct file_io; /* file_io.h: the real disk or a simulated one */
 
 struct store_options {
     const char *data_dir;
-    uint64_t segment_bytes;   /* multiple of STORE_BLOCK_BYTES */
-    uint64_t reserve_bytes;   /* preallocated, given back to the file system when it is full */
-    uint64_t retention_bytes; /* SHED when the log has grown past it and nothing may be removed; 0:
-                                 no limit */
-    uint64_t ring_bytes;      /* capacity of each shard's submit ring */
+    uint64_t segment_bytes; /* multiple of STORE_BLOCK_BYTES */
+    uint64_t reserve_bytes; /* preallocated, given back to the file system when it is full */
+    uint64_t
+        retention_bytes;  /* SHED when the log has grown past it and nothing may be removed, or by
+                                 more than the spares and two segments; 0: no limit */
+    uint64_t ring_bytes;  /* capacity of each shard's submit ring */
     uint64_t batch_bytes; /* soft limit of a batch; one larger request makes a batch of its own */
     uint64_t commit_pause_ns; /* longest adaptive pause that gathers a batch when the core is
                                  saturated; 0: never */

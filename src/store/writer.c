@@ -536,10 +536,14 @@ static enum store_state state_now(const struct writer *writer)
     bool is_tight = keeper_is_out(writer->keeper) && left < writer->segment_bytes / 4;
     /* relaxed: a statistic, seconds old at worst. */
     uint64_t log_bytes = atomic_load_explicit(&writer->status->log_bytes, memory_order_relaxed);
-    /* relaxed: as above. Set only while something older may not be removed: else the archive makes
-     * room, and nobody is sent away. */
+    /* relaxed: as above. Set while something older may not be removed: else the archive makes room and
+     * nobody is sent away, unless it gets so little of the cores that the log would outgrow its limit
+     * by more than what is being written and prepared. */
     bool is_stuck = atomic_load_explicit(&writer->status->is_retention_stuck, memory_order_relaxed);
-    bool is_over = writer->retention_bytes != 0 && log_bytes > writer->retention_bytes && is_stuck;
+    uint64_t late_bytes =
+        (writer->keeper->spares_wanted + RETENTION_LATE_SEGMENTS) * writer->segment_bytes;
+    bool is_over = writer->retention_bytes != 0 &&
+                   log_bytes > writer->retention_bytes + (is_stuck ? 0 : late_bytes);
     return is_tight || is_over ? STORE_SHED : STORE_OK;
 }
 

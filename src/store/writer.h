@@ -27,6 +27,9 @@
 #define WRITER_SLEEP_NS     (NS_S / 4)   /* heartbeat while idle */
 #define WRITER_BULK_BYTES   KIB(64)      /* worth a second write in flight, and worth a wake-up */
 #define WRITER_ACKS_BYTES   MIB(1)       /* each acks ring; charged when touched */
+/* By so much more than the spares the log may outgrow retention_bytes while expiry is late: what is being written, and what is
+ * complete and about to leave. */
+#define RETENTION_LATE_SEGMENTS 2u
 
 struct writer_shard {
     struct store_port *port;

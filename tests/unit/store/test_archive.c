@@ -555,6 +555,28 @@ static void retention_that_works_never_sheds(void **state)
     ar_end(&fx);
 }
 
+static void
+an_archive_that_gets_no_core_sheds_before_the_log_outgrows_its_limit_by_much(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    uint64_t limit = KIB(128) * 3;
+    ar_init_retention(&fx, 29, limit, 0);
+    unsigned put = 0;
+    for (; put < 20 * PER_SEGMENT && fx_state(&fx) == STORE_OK; put++) {
+        ar_put(&fx, 1);
+        fx_step(&fx, 3);
+    }
+    assert_int_equal(fx_state(&fx), STORE_SHED);
+    uint64_t slack = (fx.options.spare_segments + 2) * KIB(128);
+    assert_true(fx_stat(&ar_status(&fx)->log_bytes) > limit + slack);
+    assert_true(fx_stat(&ar_status(&fx)->log_bytes) <= limit + slack + KIB(128));
+    assert_true(ar_work(&fx));
+    fx_step(&fx, 3);
+    assert_int_equal(fx_state(&fx), STORE_OK);
+    ar_end(&fx);
+}
+
 static void what_a_sink_waits_for_is_kept_and_sheds(void **state)
 {
     (void)state;
@@ -1405,6 +1427,8 @@ int main(void)
         cmocka_unit_test(compaction_keeps_its_pace_while_records_come_in),
         cmocka_unit_test(oldest_segments_expire_by_bytes),
         cmocka_unit_test(retention_that_works_never_sheds),
+        cmocka_unit_test(
+            an_archive_that_gets_no_core_sheds_before_the_log_outgrows_its_limit_by_much),
         cmocka_unit_test(what_a_sink_waits_for_is_kept_and_sheds),
         cmocka_unit_test(dropping_what_a_sink_waits_for_is_counted),
         cmocka_unit_test(what_the_run_database_has_not_applied_is_kept_whatever_sinks_may_lose),
