@@ -60,6 +60,18 @@ void runs_read_begin(struct runs_reader *reader)
     reader->deadline_ns = clock_mono_ns() + RUNS_READ_NS_MAX;
 }
 
+int runs_read_begin_all(struct runs_reader *reader, struct err *err)
+{
+    runs_read_begin(reader);
+    int code = sqlite3_exec(reader->db, "BEGIN", NULL, NULL, NULL);
+    return code == SQLITE_OK ? 0 : runs_read_error(reader, code, "begin", err);
+}
+
+void runs_read_end_all(struct runs_reader *reader)
+{
+    (void)sqlite3_exec(reader->db, "COMMIT", NULL, NULL, NULL); /* nothing was written */
+}
+
 /* ---- one run ---- */
 
 int runs_read_prepare(struct runs_reader *reader, const char *sql, sqlite3_stmt **statement,
@@ -290,13 +302,12 @@ int runs_metrics(struct runs_reader *reader, const char *now, runs_put put, void
 {
     struct runs_answer answer;
     runs_read_answer_open(&answer, reader, put, context);
-    runs_read_begin(reader);
-    int code = sqlite3_exec(reader->db, "BEGIN", NULL, NULL, NULL);
-    if (code != SQLITE_OK) {
-        return runs_read_error(reader, code, "begin", err);
+    int result = runs_read_begin_all(reader, err);
+    if (result < 0) {
+        return result;
     }
-    int result = put_sums(&answer, now, err);
-    (void)sqlite3_exec(reader->db, "COMMIT", NULL, NULL, NULL); /* nothing was written */
+    result = put_sums(&answer, now, err);
+    runs_read_end_all(reader);
     return result < 0 ? result : runs_read_answer_end(&answer, 0);
 }
 
@@ -341,8 +352,16 @@ static int reader_connect(struct runs_reader *reader, struct err *err)
     if (code != SQLITE_OK) {
         return runs_read_error(reader, code, "open", err);
     }
+    int64_t zones = 0;
     int result = has_order(reader, "status", &reader->has_status_order, err);
-    return result < 0 ? result : has_order(reader, "job_type", &reader->has_job_order, err);
+    result = result < 0 ? result : has_order(reader, "job_type", &reader->has_job_order, err);
+    result = result < 0 ? result
+                        : ask_number(reader,
+                                     "SELECT count(*) FROM sqlite_master WHERE type='trigger' AND "
+                                     "name='sluice_run_zones_insert'",
+                                     NULL, &zones, err);
+    reader->has_zones = zones != 0;
+    return result;
 }
 
 int runs_reader_open(struct runs_reader **out, const char *path,

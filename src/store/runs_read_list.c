@@ -2,6 +2,7 @@
  * runs_read_list: the list of runs, and by which index its rows are taken (runs_read.h). Private to runs_read but for its door.
  */
 #include "store/runs_read_parts.h"
+#include "store/runs_zones.h"
 
 #include <sqlite3.h>
 #include <string.h>
@@ -18,6 +19,13 @@ enum term {
     TERM_CREATED_BEFORE,
     TERM_CREATED_AFTER,
     TERM_COUNT,
+};
+/* Parameters behind theirs. */
+enum {
+    AT_LIMIT = TERM_COUNT + 1,
+    AT_OFFSET,
+    AT_FIRST,
+    AT_LAST,
 };
 
 static const struct {
@@ -104,7 +112,8 @@ static void put_terms(struct buf *sql, const struct runs_filter *filter, enum wa
 
 /* The order that is asked for makes the planner take the index that has it. A sort is of ids and times alone, or it would drag all
  * columns of all its rows along. */
-static void put_list_sql(struct buf *sql, const struct runs_filter *filter, enum way way)
+static void put_list_sql(struct buf *sql, const struct runs_filter *filter, enum way way,
+                         bool is_stretch)
 {
     bool is_sorted = way >= WAY_RARE_STATUS;
     const char *order =
@@ -114,7 +123,10 @@ static void put_list_sql(struct buf *sql, const struct runs_filter *filter, enum
         buf_put_text(sql, " WHERE id IN (SELECT id FROM agent_runs");
     }
     put_terms(sql, filter, way);
-    buf_printf(sql, "%s LIMIT ?%d OFFSET ?%d", order, TERM_COUNT + 1, TERM_COUNT + 2);
+    if (is_stretch) { /* there is a term of start_time before it */
+        buf_printf(sql, " AND created_at>=?%d AND created_at<=?%d", AT_FIRST, AT_LAST);
+    }
+    buf_printf(sql, "%s LIMIT ?%d OFFSET ?%d", order, AT_LIMIT, AT_OFFSET);
     if (is_sorted) {
         buf_printf(sql, ")%s", order);
     }
@@ -196,67 +208,144 @@ static int choose_way(struct runs_reader *reader, const struct runs_filter *filt
     return result;
 }
 
+/* What a list asks of SQLite: one statement, or the same one for each stretch (runs_zones.h). */
+struct listing {
+    sqlite3_stmt *row;
+    struct runs_stretches stretches;
+    bool has_stretches;
+    uint64_t skip; /* rows before the page, which SQLite does not skip over itself */
+    uint64_t left; /* rows of the page */
+};
+
+static void bind_number(sqlite3_stmt *statement, int index, uint64_t number)
+{
+    int code = sqlite3_bind_int64(statement, index, (int64_t)u64_min(number, INT64_MAX));
+    ASSERT(code == SQLITE_OK);
+}
+
+/* A walk along created_at over a window of start_time takes the stretches that the window meets. */
+static int find_stretches(struct runs_reader *reader, const struct runs_filter *filter,
+                          enum way way, struct listing *listing, struct err *err)
+{
+    if (way >= WAY_RARE_STATUS || !has_start(filter)) {
+        return 0;
+    }
+    int result = runs_zones_find(reader, filter->start_time_from, filter->start_time_to,
+                                 &listing->stretches, err);
+    listing->has_stretches = result == 1;
+    return result < 0 ? result : 0;
+}
+
 /* prefix: "" or "EXPLAIN QUERY PLAN ". */
 static int prepare_list(struct runs_reader *reader, const struct runs_filter *filter,
-                        const char *prefix, sqlite3_stmt **statement, struct err *err)
+                        const char *prefix, struct listing *listing, struct err *err)
 {
     char text[SQL_BYTES];
     struct buf sql;
     enum way way = WAY_CREATED;
     ASSERT(filter->limit >= 1);
     int result = choose_way(reader, filter, &way, err);
+    result = result < 0 ? result : find_stretches(reader, filter, way, listing, err);
     if (result < 0) {
         return result;
     }
     buf_init(&sql, text, sizeof text - 1);
     buf_put_text(&sql, prefix);
-    put_list_sql(&sql, filter, way);
+    put_list_sql(&sql, filter, way, listing->has_stretches);
     text[sql.bytes] = 0;
-    result = runs_read_prepare(reader, text, statement, err);
-    if (result == 0) {
-        bind_filter(*statement, filter);
-        int code = sqlite3_bind_int64(*statement, TERM_COUNT + 1, filter->limit);
-        ASSERT(code == SQLITE_OK);
-        code = sqlite3_bind_int64(*statement, TERM_COUNT + 2,
-                                  (int64_t)u64_min(filter->offset, INT64_MAX));
-        ASSERT(code == SQLITE_OK);
+    result = runs_read_prepare(reader, text, &listing->row, err);
+    if (result < 0) {
+        return result;
+    }
+    uint64_t in_sql = listing->has_stretches ? 0 : filter->offset;
+    listing->skip = filter->offset - in_sql;
+    listing->left = filter->limit;
+    bind_filter(listing->row, filter);
+    bind_number(listing->row, AT_LIMIT,
+                listing->skip > INT64_MAX - listing->left ? INT64_MAX
+                                                          : listing->skip + listing->left);
+    bind_number(listing->row, AT_OFFSET, in_sql);
+    return 0;
+}
+
+static int put_rows(struct runs_answer *answer, struct listing *listing, const char **glue,
+                    struct err *err)
+{
+    int result = runs_read_step(answer->reader, listing->row, err);
+    while (result == 1 && listing->left > 0 && !answer->is_over) { /* bound: offset and limit */
+        if (listing->skip > 0) {
+            listing->skip--;
+        } else {
+            runs_read_put_text(answer, *glue);
+            runs_read_put_item(answer, listing->row);
+            *glue = ",";
+            listing->left--;
+        }
+        result = runs_read_step(answer->reader, listing->row, err);
+    }
+    return result < 0 ? result : 0;
+}
+
+static struct slice text_slice(const char *text)
+{
+    return (struct slice){(const uint8_t *)text, strlen(text)};
+}
+
+static int put_stretches(struct runs_answer *answer, struct listing *listing, const char **glue,
+                         struct err *err)
+{
+    int result = 0;
+    for (unsigned i = 0; i < listing->stretches.count && listing->left > 0 && result == 0; i++) {
+        const struct runs_stretch *stretch = &listing->stretches.all[i];
+        (void)sqlite3_reset(listing->row); /* its code is that of the step, told there */
+        runs_read_bind(listing->row, AT_FIRST, text_slice(stretch->first));
+        runs_read_bind(listing->row, AT_LAST, text_slice(stretch->last));
+        result = put_rows(answer, listing, glue, err);
     }
     return result;
 }
 
+static int put_list(struct runs_answer *answer, const struct runs_filter *filter, struct err *err)
+{
+    struct listing listing = {0};
+    const char *glue = "[";
+    int result = prepare_list(answer->reader, filter, "", &listing, err);
+    if (result == 0) {
+        result = listing.has_stretches ? put_stretches(answer, &listing, &glue, err)
+                                       : put_rows(answer, &listing, &glue, err);
+    }
+    (void)sqlite3_finalize(listing.row);
+    runs_read_put_text(answer, glue[0] == '[' ? "[]" : "]");
+    return result;
+}
+
+/* One read transaction: the ways, the stretches and the rows are of the same state. */
 int runs_list(struct runs_reader *reader, const struct runs_filter *filter, runs_put put,
               void *context, struct err *err)
 {
     struct runs_answer answer;
-    sqlite3_stmt *row = NULL;
-    const char *glue = "[";
     runs_read_answer_open(&answer, reader, put, context);
-    runs_read_begin(reader);
-    int result = prepare_list(reader, filter, "", &row, err);
-    result = result < 0 ? result : runs_read_step(reader, row, err);
-    while (result == 1 && !answer.is_over) { /* bound: the limit */
-        runs_read_put_text(&answer, glue);
-        runs_read_put_item(&answer, row);
-        glue = ",";
-        result = runs_read_step(reader, row, err);
+    int result = runs_read_begin_all(reader, err);
+    if (result < 0) {
+        return result;
     }
-    (void)sqlite3_finalize(row);
-    runs_read_put_text(&answer, glue[0] == '[' ? "[]" : "]");
+    result = put_list(&answer, filter, err);
+    runs_read_end_all(reader);
     return result < 0 ? result : runs_read_answer_end(&answer, 0);
 }
 
 int runs_explain(struct runs_reader *reader, const struct runs_filter *filter, struct buf *out,
                  struct err *err)
 {
-    sqlite3_stmt *row = NULL;
+    struct listing listing = {0};
     runs_read_begin(reader);
-    int result = prepare_list(reader, filter, "EXPLAIN QUERY PLAN ", &row, err);
-    result = result < 0 ? result : runs_read_step(reader, row, err);
+    int result = prepare_list(reader, filter, "EXPLAIN QUERY PLAN ", &listing, err);
+    result = result < 0 ? result : runs_read_step(reader, listing.row, err);
     while (result == 1) { /* bound: steps of a plan */
-        buf_put_slice(out, runs_read_text(row, 3));
+        buf_put_slice(out, runs_read_text(listing.row, 3));
         buf_put_char(out, '\n');
-        result = runs_read_step(reader, row, err);
+        result = runs_read_step(reader, listing.row, err);
     }
-    (void)sqlite3_finalize(row);
+    (void)sqlite3_finalize(listing.row);
     return result;
 }

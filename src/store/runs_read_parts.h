@@ -28,6 +28,7 @@ struct runs_reader {
     uint64_t deadline_ns;
     bool has_status_order; /* there is an index (status, created_at ...) */
     bool has_job_order;    /* likewise job_type */
+    bool has_zones;        /* runs_zones.h */
     uint8_t piece[RUNS_READ_PIECE_BYTES];
     char url[RUNS_READ_URL_BYTES];
     char path[4096];
@@ -48,6 +49,9 @@ struct runs_answer {
 int runs_read_error(struct runs_reader *reader, int code, const char *doing, struct err *err);
 /* A question begins: its time is counted from here. */
 void runs_read_begin(struct runs_reader *reader);
+/* Likewise, of several statements that see the same state of the database. */
+int runs_read_begin_all(struct runs_reader *reader, struct err *err) MUST_USE;
+void runs_read_end_all(struct runs_reader *reader);
 int runs_read_prepare(struct runs_reader *reader, const char *sql, struct sqlite3_stmt **statement,
                       struct err *err) MUST_USE;
 /* The text lives until the statement is reset. */

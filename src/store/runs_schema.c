@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "store/catalog.h" /* sqlite_backup_file */
+#include "store/runs_zones.h"
 
 enum {
     PATH_ROOM = 4096,
@@ -127,7 +128,9 @@ static const struct wanted_index {
      "agent_name, status, created_at DESC"},
     {"agent_runs", "agent_name,created_at", "idx_runs_agent_created",
      "agent_name, created_at DESC"},
+    {"agent_runs", "status,created_at", "sluice_runs_status_created", "status, created_at DESC"},
     {"agent_runs", "job_type", "idx_runs_job_type", "job_type"},
+    {"agent_runs", "job_type,created_at", "sluice_runs_job_created", "job_type, created_at DESC"},
     {"agent_runs", "parent_run_id", "idx_runs_parent_run_id", "parent_run_id"},
     {"agent_runs", "api_posted", "idx_runs_api_posted", "api_posted"},
     {"agent_runs", "insight_id", "idx_runs_insight_id", "insight_id"},
@@ -254,7 +257,7 @@ static int make_table(struct sqlite3 *db, const char *name, struct err *err)
     return run_buf(db, &sql, err);
 }
 
-/* An index on the same columns under another name, as an older file may have it, will do. */
+/* An index on the same columns under another name, as an older file may have it, will do. Those named sluice_ are ours. */
 static int make_index(struct sqlite3 *db, const struct wanted_index *index, struct err *err)
 {
     static const char find[] =
@@ -546,7 +549,8 @@ static int settle(struct sqlite3 *db, const char *path, struct runs_opened *open
         r = runs_sql_run(db, side_tables_sql, err);
         r = r == 0 ? make_indexes(db, err) : r;
     }
-    return r == 0 ? runs_sql_run(db, meta_sql, err) : r;
+    r = r == 0 ? runs_sql_run(db, meta_sql, err) : r;
+    return r == 0 ? runs_zones_make(db, err) : r;
 }
 
 int runs_schema_open(struct sqlite3 **db, const char *path, struct runs_opened *opened,

@@ -17,7 +17,8 @@
 #include "core/buf.h"
 #include "core/mem.h"
 #include "model/json_scan.h"
-#include "store/runs_read.h"
+#include "store/runs_read_parts.h"
+#include "store/runs_zones.h"
 
 /* api.md §2.1, the part that reads touch. */
 static const char schema[] =
@@ -364,23 +365,20 @@ static uint64_t random_next(uint64_t *seed)
     return *seed >> 33;
 }
 
-static void list_agrees_with_a_search_of_every_row(void **state)
+/* Random filters, pages and bounds within seconds of 1700000000. */
+static void list_agrees(struct fixture *fixture, uint64_t seed, unsigned rounds)
 {
     static const char *const agents[] = {NULL, "agent-0", "agent-3", "nobody"};
     static const char *const some[] = {NULL, "success", "failure", "timeout", "partial"};
     static const char *const jobs[] = {NULL, "job-0", "job-4", "rare", "none"};
     char times[4][40];
-    struct fixture fixture;
     uint8_t *memory = mem_alloc(MIB(1));
     struct buf expected;
     struct buf found;
-    uint64_t seed = 20261121;
-    (void)state;
-    open_file(&fixture, schema);
-    insert_rows(&fixture, 20000);
+    print_message("seed %llu\n", (unsigned long long)seed);
     buf_init(&expected, memory, MIB(1) / 2);
     buf_init(&found, memory + MIB(1) / 2, MIB(1) / 2);
-    for (unsigned round = 0; round < 400; round++) {
+    for (unsigned round = 0; round < rounds; round++) {
         struct runs_filter filter = {
             .agent_name = slice_of(agents[random_next(&seed) % 4]),
             .status = slice_of(some[random_next(&seed) % 5]),
@@ -400,14 +398,194 @@ static void list_agrees_with_a_search_of_every_row(void **state)
                 *places[i] = slice_of(times[i]);
             }
         }
-        reference_ids(&fixture, &filter, &expected);
-        answered_ids(ask_list(&fixture, filter), &found);
+        reference_ids(fixture, &filter, &expected);
+        answered_ids(ask_list(fixture, filter), &found);
         if (expected.bytes != found.bytes || memcmp(memory, found.data, found.bytes) != 0) {
-            fail_msg("round %u of seed 20261121: %.*s, not %.*s", round, (int)found.bytes,
-                     (const char *)found.data, (int)expected.bytes, (const char *)memory);
+            fail_msg("round %u: %.*s, not %.*s", round, (int)found.bytes, (const char *)found.data,
+                     (int)expected.bytes, (const char *)memory);
         }
     }
     mem_free(memory);
+}
+
+static void list_agrees_with_a_search_of_every_row(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    open_file(&fixture, schema);
+    insert_rows(&fixture, 20000);
+    list_agrees(&fixture, 20261121, 400);
+    close_file(&fixture);
+}
+
+/* ---- stretches ---- */
+
+/* Rows in the order of time, one in a second for 7000 seconds, three of each; a row started when it was made, but each fourth
+ * stretch of 700 rows is an import of things long gone. */
+static void insert_in_order(struct fixture *fixture)
+{
+    run_sql(fixture,
+            "BEGIN;"
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<21000) "
+            "INSERT INTO agent_runs(event_id,run_id,created_at,start_time,agent_name,job_type,"
+            "status) SELECT 'e'||i,'r'||i,"
+            "strftime('%Y-%m-%dT%H:%M:%S.000000+00:00',1700000000+i/3,'unixepoch'),"
+            "strftime('%Y-%m-%dT%H:%M:%SZ',1700000000+CASE WHEN i/700%4=0 THEN i/21 ELSE i END,"
+            "'unixepoch'),'agent-'||(i%7),'job-'||(i%5),"
+            "CASE WHEN i%3=0 THEN 'failure' ELSE 'success' END FROM n;"
+            "COMMIT");
+}
+
+static void open_zones(struct fixture *fixture)
+{
+    struct err err = {0};
+    open_file(fixture, schema);
+    if (runs_zones_make(fixture->db, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    runs_reader_close(fixture->reader);
+    assert_int_equal(runs_reader_open(&fixture->reader, fixture->path, &model, &err), 0);
+}
+
+static unsigned find_stretches(struct fixture *fixture, const char *from, const char *to,
+                               struct runs_stretches *stretches)
+{
+    struct err err = {0};
+    runs_read_begin(fixture->reader);
+    assert_int_equal(
+        runs_zones_find(fixture->reader, slice_of(from), slice_of(to), stretches, &err), 1);
+    return stretches->count;
+}
+
+static void list_by_stretches_agrees_with_a_search_of_every_row(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    open_zones(&fixture);
+    insert_in_order(&fixture);
+    list_agrees(&fixture, 20261122, 400);
+    /* What other tools change counts too. */
+    run_sql(&fixture, "UPDATE agent_runs SET start_time='2023-11-14T22:13:21Z' WHERE id%2500=0;"
+                      "UPDATE agent_runs SET created_at='2023-11-15T22:13:21Z' WHERE id%3100=0;"
+                      "UPDATE agent_runs SET id=id+100000 WHERE id%5=0;"
+                      "DELETE FROM agent_runs WHERE id%11=0");
+    list_agrees(&fixture, 20261123, 400);
+    close_file(&fixture);
+}
+
+static void a_window_of_old_starts_takes_old_stretches_only(void **state)
+{
+    struct fixture fixture;
+    struct runs_stretches stretches;
+    (void)state;
+    open_zones(&fixture);
+    assert_int_equal(find_stretches(&fixture, NULL, "2", &stretches), 0);
+    run_sql(&fixture, "BEGIN;"
+                      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<20000) "
+                      "INSERT INTO agent_runs(event_id,run_id,created_at,start_time,agent_name,"
+                      "job_type) SELECT 'e'||i,'r',printf('c%07d',i),printf('s%07d',i),'a','j' "
+                      "FROM n; COMMIT");
+    assert_int_equal(find_stretches(&fixture, NULL, "s0005000", &stretches), 1);
+    assert_string_equal(stretches.all[0].first, "c0000001");
+    assert_true(strcmp(stretches.all[0].last, "c0005000") >= 0);
+    assert_true(strcmp(stretches.all[0].last, "c0006100") < 0);
+    /* One late row with an old start is a stretch of its own. */
+    run_sql(&fixture, "UPDATE agent_runs SET start_time='s0000007' WHERE id=15000");
+    assert_int_equal(find_stretches(&fixture, "s0000007", "s0005000", &stretches), 2);
+    assert_true(strcmp(stretches.all[0].first, "c0015000") <= 0);
+    assert_true(strcmp(stretches.all[0].last, "c0015000") >= 0);
+    assert_true(strcmp(stretches.all[0].first, "c0013900") > 0);
+    assert_string_equal(stretches.all[1].first, "c0000001");
+    close_file(&fixture);
+}
+
+static void more_stretches_than_there_is_room_for_are_one_with_the_oldest(void **state)
+{
+    struct fixture fixture;
+    struct runs_stretches stretches;
+    (void)state;
+    open_zones(&fixture);
+    run_sql(&fixture,
+            "BEGIN;"
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i<99) "
+            "INSERT INTO agent_runs(id,event_id,run_id,created_at,start_time,agent_name,job_type) "
+            "SELECT i*1024,'e'||i,'r',printf('c%07d',i),iif(i%2,'new','a'),'a','j' FROM n; COMMIT");
+    assert_int_equal(find_stretches(&fixture, NULL, "b", &stretches), RUNS_STRETCHES_MAX);
+    assert_string_equal(stretches.all[0].last, "c0000098");
+    assert_string_equal(stretches.all[RUNS_STRETCHES_MAX - 1].first, "c0000000");
+    close_file(&fixture);
+}
+
+static void a_row_of_two_zones_time_is_listed_once(void **state)
+{
+    struct fixture fixture;
+    char memory[64];
+    struct buf ids;
+    (void)state;
+    open_zones(&fixture);
+    run_sql(&fixture, "INSERT INTO agent_runs(id,event_id,run_id,created_at,start_time,agent_name,"
+                      "job_type) VALUES(1,'1','r','c','a','x','j'),(2000,'2','r','b','z','x','j'),"
+                      "(4000,'3','r','c','a','x','j')");
+    run_sql(&fixture, "UPDATE sluice_run_zones SET start_max='b' WHERE zone<>1");
+    /* So many that a sort is not worth it. */
+    run_sql(&fixture, "WITH RECURSIVE n(i) AS (SELECT 10000 UNION ALL SELECT i+1 FROM n WHERE "
+                      "i<16000) INSERT INTO agent_runs(id,event_id,run_id,created_at,start_time,"
+                      "agent_name,job_type) SELECT i,'e'||i,'r','a','a','x','other' FROM n");
+    buf_init(&ids, memory, sizeof memory - 1);
+    answered_ids(
+        ask_list(&fixture, (struct runs_filter){.start_time_to = SLICE_LITERAL("b"), .limit = 3}),
+        &ids);
+    memory[ids.bytes] = 0;
+    assert_string_equal(memory, "1 4000 10000 ");
+    close_file(&fixture);
+}
+
+static void a_time_that_is_none_makes_the_list_walk_everything(void **state)
+{
+    struct fixture fixture;
+    struct runs_stretches stretches;
+    struct err err = {0};
+    char text[] = "0123456789012345678901234567890123456789012345678901234567890123";
+    char sql[256];
+    (void)state;
+    open_zones(&fixture);
+    (void)snprintf(sql, sizeof sql,
+                   "INSERT INTO agent_runs(event_id,run_id,created_at,start_time,agent_name,"
+                   "job_type) VALUES('e','r','%s','a','a','j')",
+                   text);
+    run_sql(&fixture, sql);
+    runs_read_begin(fixture.reader);
+    assert_int_equal(
+        runs_zones_find(fixture.reader, slice_of("a"), slice_of("b"), &stretches, &err), 0);
+    run_sql(&fixture, "UPDATE sluice_run_zones SET created_max=x'0102'");
+    assert_int_equal(
+        runs_zones_find(fixture.reader, slice_of("a"), slice_of("b"), &stretches, &err), 0);
+    close_file(&fixture);
+}
+
+/* A file of before, and one whose triggers another tool has dropped. */
+static void zones_are_filled_where_their_triggers_are_not_there(void **state)
+{
+    struct fixture fixture;
+    struct runs_stretches stretches;
+    struct err err = {0};
+    (void)state;
+    open_zones(&fixture);
+    insert_in_order(&fixture);
+    run_sql(&fixture, "DROP TRIGGER sluice_run_zones_insert;"
+                      "INSERT INTO agent_runs(event_id,run_id,created_at,start_time,agent_name,"
+                      "job_type) VALUES('e','r','9','0','a','j')");
+    runs_reader_close(fixture.reader);
+    assert_int_equal(runs_reader_open(&fixture.reader, fixture.path, &model, &err), 0);
+    runs_read_begin(fixture.reader);
+    assert_int_equal(
+        runs_zones_find(fixture.reader, slice_of("0"), slice_of("1"), &stretches, &err), 0);
+    assert_int_equal(runs_zones_make(fixture.db, &err), 0);
+    assert_int_equal(runs_zones_make(fixture.db, &err), 0);
+    runs_reader_close(fixture.reader);
+    assert_int_equal(runs_reader_open(&fixture.reader, fixture.path, &model, &err), 0);
+    assert_int_equal(find_stretches(&fixture, "0", "1", &stretches), 1);
+    assert_string_equal(stretches.all[0].last, "9");
     close_file(&fixture);
 }
 
@@ -683,6 +861,12 @@ int main(void)
         cmocka_unit_test(long_texts_come_whole),
         cmocka_unit_test(git_columns_are_cut_to_room),
         cmocka_unit_test(list_agrees_with_a_search_of_every_row),
+        cmocka_unit_test(list_by_stretches_agrees_with_a_search_of_every_row),
+        cmocka_unit_test(a_window_of_old_starts_takes_old_stretches_only),
+        cmocka_unit_test(more_stretches_than_there_is_room_for_are_one_with_the_oldest),
+        cmocka_unit_test(a_row_of_two_zones_time_is_listed_once),
+        cmocka_unit_test(a_time_that_is_none_makes_the_list_walk_everything),
+        cmocka_unit_test(zones_are_filled_where_their_triggers_are_not_there),
         cmocka_unit_test(bounds_of_times_are_those_of_the_dialect),
         cmocka_unit_test(list_of_nothing_is_an_empty_array),
         cmocka_unit_test(no_filter_or_pair_scans_or_sorts_the_table),
