@@ -296,6 +296,24 @@ static uint64_t sleep_ns(struct archive *archive)
     return at_ns > now_ns ? u64_min(at_ns - now_ns, ARCHIVE_SLEEP_NS) : ARCHIVE_SLEEP_NS;
 }
 
+int archive_agent_start(void *context, struct err *err)
+{
+    struct archive *archive = context;
+    (void)err;
+    if (archive->options.on_hurry != NULL) {
+        archive->options.on_hurry(archive->options.on_hurry_context, false);
+    }
+    return 0;
+}
+
+static void keep_priority(struct archive *archive)
+{
+    if (archive->options.on_hurry != NULL && archive->hurries != archive->is_urgent) {
+        archive->hurries = archive->is_urgent;
+        archive->options.on_hurry(archive->options.on_hurry_context, archive->hurries);
+    }
+}
+
 int archive_duty(void *context)
 {
     struct archive *archive = context;
@@ -303,7 +321,9 @@ int archive_duty(void *context)
     if (is_stopping(archive)) {
         return 1;
     }
-    if (archive_step(archive) != 0) {
+    bool is_done = archive_step(archive) != 0;
+    keep_priority(archive);
+    if (is_done) {
         return 0;
     }
     struct park *park = archive->options.park;

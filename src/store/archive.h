@@ -1,7 +1,8 @@
 /*
  * archive: the agent that looks after segments once the writer has left them: seals, compacts,
  * expires; publishes the view (log_view.h) that readers read; keeps the reserve of promise 6 in
- * mind. One thread (ROLE_ARCHIVE), nice 19 and lowest I/O priority, so that it yields to ingest;
+ * mind. One thread (ROLE_ARCHIVE), nice 19 and lowest I/O priority, so that it yields to ingest
+ * (but not while the log is over its limit and something may leave: on_hurry);
  * one step of at most one block (about 1 MiB) per duty pass, so that it stops and yields at any
  * point.
  *
@@ -53,6 +54,10 @@ struct archive_options {
     void *keys_context;
     void (*on_view)(void *context); /* after each new view; NULL: nobody waits */
     void *on_view_context;
+    /* The agent's thread: the log is over its limit and something may leave, so it should yield to nobody until it is not. NULL:
+     * its priority stays. */
+    void (*on_hurry)(void *context, bool hurries);
+    void *on_hurry_context;
 };
 
 int archive_open(struct archive **archive, const struct archive_options *options,
@@ -64,7 +69,8 @@ int archive_start(struct archive *archive, struct err *err) MUST_USE;
 /* One step without sleeping: 1: did something; 0: nothing to do now; never negative. Also the
  * simulator's. */
 int archive_step(struct archive *archive);
-/* The agent's duty: steps, then sleeps on its park. */
+/* The agent's start, and its duty: steps, then sleeps on its park. */
+int archive_agent_start(void *archive, struct err *err);
 int archive_duty(void *archive);
 void archive_stop(struct archive *archive); /* any thread */
 

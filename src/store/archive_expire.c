@@ -201,6 +201,7 @@ bool archive_expire_step(struct archive *archive, uint64_t now_ns)
     bool is_held = is_known && is_waited_for(archive, last_lsn);
     bool is_behind = is_known && is_unapplied(archive, last_lsn, &holds_runs);
     tell_stuck(archive, is_over && (is_held || (is_behind && holds_runs)));
+    archive->is_urgent = is_over && is_known && !is_held && !is_behind;
     if (!is_known || is_held || is_behind || !(is_over || is_over_age(archive))) {
         return false;
     }

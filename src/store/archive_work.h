@@ -134,6 +134,8 @@ struct archive {
     struct archive_expire expire;
     struct archive_clock clock;
     struct archive_pace pace;
+    bool is_urgent; /* over the limit, and something may leave */
+    bool hurries;   /* what on_hurry was told last */
     uint8_t *block; /* STORE_BLOCK_BYTES, aligned: headers and footers */
     _Atomic bool stop;
 };

@@ -11,6 +11,7 @@
 #include <linux/ioprio.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -148,6 +149,48 @@ static uint64_t active_segment(const struct recovered *recovered)
                                        : recovered->segment_id_next - 1;
 }
 
+/* The archive yields to everything else: it runs when a core is idle, and its reads and writes wait
+ * for the disk to be. Not being allowed to say so costs some latency under load, nothing else. */
+#define ARCHIVE_NICE     19
+#define ARCHIVE_SLICE_NS (NS_MS / 10)
+
+/* struct sched_attr of sched_setattr(2), whose header goes with no glibc of its time. */
+struct priority_attr {
+    uint32_t size;
+    uint32_t policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+static void archive_set_priority(const struct priority_attr *wanted, int io_class)
+{
+    if (syscall(SYS_sched_setattr, 0, wanted, 0) < 0) {
+        LOG(LOGLINE_DEBUG, "archive_priority", "nice %d: %s", wanted->nice, err_name(-errno));
+    }
+    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, io_class << IOPRIO_CLASS_SHIFT) < 0) {
+        LOG(LOGLINE_DEBUG, "archive_priority", "I/O priority: %s", err_name(-errno));
+    }
+}
+
+/* The least share of a core (1.5 % of a busy one), in the shortest turns. Not SCHED_IDLE: on cores that are always busy that is
+ * next to nothing, so that segments neither sealed nor expired, and a thread without privileges cannot leave it again
+ * (sched(7)). Kernels before 6.12 take the slice for nothing. The way back needs CAP_SYS_NICE or RLIMIT_NICE (getrlimit(2));
+ * without them the writer sheds (RETENTION_LATE_SEGMENTS) where expiry gets too little of the cores. */
+static void archive_on_hurry(void *context, bool hurries)
+{
+    const struct store *store = context;
+    const struct priority_attr gentle = {.size = sizeof gentle,
+                                         .policy = SCHED_BATCH,
+                                         .nice = ARCHIVE_NICE,
+                                         .runtime = ARCHIVE_SLICE_NS};
+    const struct priority_attr as_others = {
+        .size = sizeof as_others, .policy = SCHED_OTHER, .nice = store->nice};
+    archive_set_priority(hurries ? &as_others : &gentle,
+                         hurries ? IOPRIO_CLASS_NONE : IOPRIO_CLASS_IDLE);
+}
+
 /* After the keeper has made its first segment: the archive sums up what there is. */
 static int open_archive(struct store *store, uint64_t active_segment_id, struct err *err)
 {
@@ -166,7 +209,9 @@ static int open_archive(struct store *store, uint64_t active_segment_id, struct 
                                       .keys = from->record_keys,
                                       .keys_context = from->record_keys_context,
                                       .on_view = tell_of_view,
-                                      .on_view_context = &store->readers};
+                                      .on_view_context = &store->readers,
+                                      .on_hurry = archive_on_hurry,
+                                      .on_hurry_context = store};
     /* relaxed, both: the threads are not running yet. */
     atomic_store_explicit(&store->status.active_segment, active_segment_id, memory_order_relaxed);
     atomic_store_explicit(&store->status.retain_lsn, UINT64_MAX, memory_order_relaxed);
@@ -331,42 +376,6 @@ static void writer_on_stop(void *context)
     writer->io->ops->writer_stop(writer->io);
 }
 
-/* The archive yields to everything else: it runs when a core is idle, and its reads and writes wait
- * for the disk to be. Not being allowed to say so costs some latency under load, nothing else. */
-#define ARCHIVE_NICE     19
-#define ARCHIVE_SLICE_NS (NS_MS / 10)
-
-/* struct sched_attr of sched_setattr(2), whose header goes with no glibc of its time. */
-struct gentle_attr {
-    uint32_t size;
-    uint32_t policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime, deadline, period;
-};
-
-static int archive_on_start(void *context, struct err *err)
-{
-    (void)context;
-    (void)err;
-    /* The least share of a core (1.5 % of a busy one), in the shortest turns. Not SCHED_IDLE: on cores that
-     * are always busy that is next to nothing, so that segments neither sealed nor expired, and a thread without
-     * privileges cannot leave it again (sched(7)). Kernels before 6.12 take the slice for nothing. */
-    struct gentle_attr gentle = {.size = sizeof gentle,
-                                 .policy = SCHED_BATCH,
-                                 .nice = ARCHIVE_NICE,
-                                 .runtime = ARCHIVE_SLICE_NS};
-    if (syscall(SYS_sched_setattr, 0, &gentle, 0) < 0) {
-        LOG(LOGLINE_DEBUG, "archive_priority", "nice %d: %s", ARCHIVE_NICE, err_name(-errno));
-    }
-    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT) <
-        0) {
-        LOG(LOGLINE_DEBUG, "archive_priority", "idle I/O priority: %s", err_name(-errno));
-    }
-    return 0;
-}
-
 static void join_archive(struct store *store)
 {
     if (store->has_archive_agent) {
@@ -404,8 +413,9 @@ int store_start(struct store *store, struct err *err)
                                     .role = ROLE_ARCHIVE,
                                     .cpu = -1,
                                     .context = store->archive,
-                                    .on_start = archive_on_start,
+                                    .on_start = archive_agent_start,
                                     .duty = archive_duty};
+    store->nice = getpriority(PRIO_PROCESS, 0);
     int r = agent_start(&store->keeper_agent, &keeper, err);
     if (r < 0) {
         return r;

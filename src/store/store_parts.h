@@ -24,6 +24,7 @@ struct store {
     struct keeper keeper;
     struct writer writer;
     struct archive *archive;
+    int nice; /* the process's own, which the archive takes while it hurries */
     struct store_readers readers;
     struct agent writer_agent;
     struct agent keeper_agent;
