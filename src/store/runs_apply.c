@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/mem.h"
 #include "store/runs_schema.h"
+#include "store/runs_zones.h"
 
 /* The columns that a command or a default fills with something else than NULL. */
 enum {
@@ -73,6 +74,7 @@ enum statement_id {
     S_FIND,
     S_ASSOCIATE,
     S_EVENT,
+    S_ZONES,
     S_COUNT,
 };
 static const char *const doings[S_COUNT] = {
@@ -86,6 +88,7 @@ static const char *const doings[S_COUNT] = {
     [S_FIND] = "find a run",
     [S_ASSOCIATE] = "associate a commit",
     [S_EVENT] = "add an event",
+    [S_ZONES] = "widen the zones of start times",
 };
 /* The updates are built from the table above. */
 static const char *const sqls[S_COUNT] = {
@@ -105,11 +108,13 @@ static const char *const sqls[S_COUNT] = {
                     "WHERE event_id = ?1 RETURNING run_id",
     [S_EVENT] = "INSERT INTO run_events(run_id, event_type, timestamp, payload_json) "
                 "SELECT run_id, ?2, ?3, ?4 FROM agent_runs WHERE event_id = ?1",
+    [S_ZONES] = runs_zones_widen,
 };
 
 struct runs_apply {
     struct sqlite3 *db; /* borrowed */
     sqlite3_stmt *statements[S_COUNT];
+    int64_t first_id; /* created in this transaction; 0: none. Ids only grow */
 };
 
 /* ---- statements ---- */
@@ -189,7 +194,17 @@ static int run_plain(struct runs_apply *apply, enum statement_id id, struct err 
 int runs_apply_begin(struct runs_apply *apply, struct err *err)
 {
     runs_apply_rollback(apply); /* where the last one failed */
+    apply->first_id = 0;
     return run_plain(apply, S_BEGIN, err);
+}
+
+static int widen_zones(struct runs_apply *apply, struct err *err)
+{
+    if (apply->first_id == 0) {
+        return 0;
+    }
+    (void)sqlite3_bind_int64(apply->statements[S_ZONES], 1, apply->first_id);
+    return run_plain(apply, S_ZONES, err);
 }
 
 int runs_apply_commit(struct runs_apply *apply, uint64_t applied_lsn, struct err *err)
@@ -197,7 +212,8 @@ int runs_apply_commit(struct runs_apply *apply, uint64_t applied_lsn, struct err
     char text[32];
     int n = snprintf(text, sizeof text, "%" PRIu64, applied_lsn);
     (void)sqlite3_bind_text(apply->statements[S_POSITION], 1, text, n, SQLITE_STATIC);
-    int r = run_plain(apply, S_POSITION, err);
+    int r = widen_zones(apply, err);
+    r = r == 0 ? run_plain(apply, S_POSITION, err) : r;
     (void)sqlite3_clear_bindings(apply->statements[S_POSITION]);
     return r == 0 ? run_plain(apply, S_COMMIT, err) : r;
 }
@@ -296,7 +312,11 @@ static int create(struct runs_apply *apply, const struct runs_order *order, stru
         }
     }
     int code = finish(apply, S_CREATE);
-    *outcome = sqlite3_changes(apply->db) > 0 ? RUNS_CREATED : RUNS_DUPLICATE;
+    bool is_created = sqlite3_changes(apply->db) > 0;
+    *outcome = is_created ? RUNS_CREATED : RUNS_DUPLICATE;
+    if (code == SQLITE_DONE && is_created && apply->first_id == 0) {
+        apply->first_id = sqlite3_last_insert_rowid(apply->db);
+    }
     return judge(apply, S_CREATE, code, outcome, text, err);
 }
 

@@ -550,7 +550,8 @@ static int settle(struct sqlite3 *db, const char *path, struct runs_opened *open
         r = r == 0 ? make_indexes(db, err) : r;
     }
     r = r == 0 ? runs_sql_run(db, meta_sql, err) : r;
-    return r == 0 ? runs_zones_make(db, err) : r;
+    r = r == 0 ? runs_zones_make(db, err) : r;
+    return r == 0 ? runs_zones_spare(db, err) : r;
 }
 
 int runs_schema_open(struct sqlite3 **db, const char *path, struct runs_opened *opened,

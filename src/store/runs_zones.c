@@ -18,18 +18,41 @@ static const char table_sql[] =
     "min(created_at), max(created_at) FROM agent_runs GROUP BY 1";
 
 /* The two-argument min and max are of SQLite's core, so a file with these triggers can be written by any tool. */
-#define WIDEN                                                                                      \
-    "INSERT INTO sluice_run_zones VALUES(new.id >> " ZONE ", new.start_time, new.start_time, "     \
-    "new.created_at, new.created_at) ON CONFLICT(zone) DO UPDATE SET "                             \
+#define WIDEN_KNOWN                                                                                \
+    " ON CONFLICT(zone) DO UPDATE SET "                                                            \
     "start_min = min(start_min, excluded.start_min), "                                             \
     "start_max = max(start_max, excluded.start_max), "                                             \
     "created_min = min(created_min, excluded.created_min), "                                       \
-    "created_max = max(created_max, excluded.created_max);"
+    "created_max = max(created_max, excluded.created_max)"
+#define WIDEN                                                                                      \
+    "INSERT INTO sluice_run_zones VALUES(new.id >> " ZONE ", new.start_time, new.start_time, "     \
+    "new.created_at, new.created_at)" WIDEN_KNOWN ";"
 static const char triggers_sql[] =
     "CREATE TRIGGER sluice_run_zones_insert AFTER INSERT ON agent_runs BEGIN " WIDEN " END;"
     "CREATE TRIGGER IF NOT EXISTS sluice_run_zones_update AFTER UPDATE OF id, start_time, "
     "created_at "
     "ON agent_runs BEGIN " WIDEN " END";
+
+const char runs_zones_widen[] =
+    "INSERT INTO sluice_run_zones SELECT id >> " ZONE ", min(start_time), max(start_time), "
+    "min(created_at), max(created_at) FROM agent_runs WHERE id >= ?1 GROUP BY id >> " ZONE
+        WIDEN_KNOWN;
+
+int runs_zones_spare(struct sqlite3 *db, struct err *err)
+{
+    int64_t others = 0;
+    int is_on = 0;
+    int r = runs_sql_number(
+        db,
+        "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name NOT LIKE 'sluice_%'",
+        &others, err);
+    if (r < 0 || others != 0) {
+        return r;
+    }
+    int code = sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, &is_on);
+    return code == SQLITE_OK && is_on == 0 ? 0
+                                           : runs_sql_error(db, code, "do without triggers", err);
+}
 
 int runs_zones_make(struct sqlite3 *db, struct err *err)
 {

@@ -32,6 +32,12 @@ struct runs_stretches {
 /* The writer, at a start: the table, filled, and its triggers, where they are not there. */
 int runs_zones_make(struct sqlite3 *db, struct err *err) MUST_USE;
 
+/* The writer's connection does without triggers, unless there are some of somebody else's: with one a row costs twice as much, because
+ * SQLite keeps a journal of every statement that may fail half-way. It widens the zones of what it has created, once in each
+ * transaction, by runs_zones_widen: of ids from ?1 on. */
+int runs_zones_spare(struct sqlite3 *db, struct err *err) MUST_USE;
+extern const char runs_zones_widen[];
+
 /* A reader, inside its transaction. Empty slices: no limit. 1: every row whose start_time is in the window lies in one of the
  * stretches; 0: nothing is known (a time longer than any clock's, or a file without the table). */
 int runs_zones_find(struct runs_reader *reader, struct slice start_from, struct slice start_to,

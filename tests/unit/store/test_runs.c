@@ -159,6 +159,40 @@ static void the_tables_are_those_of_the_contract(void **state)
                      16);
 }
 
+static void what_is_created_is_in_its_zone(void **state)
+{
+    static const char sum[] =
+        "SELECT count(*) FROM sluice_run_zones AS z, agent_runs AS r WHERE "
+        "z.zone = r.id >> 10 AND r.start_time BETWEEN z.start_min AND "
+        "z.start_max AND r.created_at BETWEEN z.created_min AND z.created_max";
+    (void)state;
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_catch_up(&rf);
+    rf_expect(rf.db, "SELECT zone FROM sluice_run_zones", "0\n");
+    rf_sql(rf.db, "UPDATE sqlite_sequence SET seq = 1022 WHERE name = 'agent_runs'");
+    rf_create(&rf, "e1023");
+    rf_create(&rf, "e1024");
+    rf_create(&rf, "e1025");
+    rf_catch_up(&rf); /* one transaction, two zones */
+    rf_expect(rf.db, "SELECT zone FROM sluice_run_zones", "0\n1\n");
+    assert_int_equal(rf_number(rf.db, sum), 4);
+}
+
+static void a_trigger_of_somebody_elses_fires_all_the_same(void **state)
+{
+    (void)state;
+    rf_open(&rf);
+    rf_sql(rf.db, "CREATE TABLE audit(id); CREATE TRIGGER audit AFTER INSERT ON agent_runs BEGIN "
+                  "INSERT INTO audit VALUES(new.event_id); END");
+    rf_close(&rf);
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_catch_up(&rf);
+    rf_expect(rf.db, "SELECT id FROM audit", "e1\n");
+    rf_expect(rf.db, "SELECT zone FROM sluice_run_zones", "0\n");
+}
+
 static void a_commands_meta_reads_back_and_nothing_else_does(void **state)
 {
     (void)state;
@@ -805,6 +839,8 @@ int main(void)
         CASE(events_and_commits_belong_to_runs_that_exist),
         CASE(what_sqlite_refuses_costs_that_command_only),
         CASE(the_tables_are_those_of_the_contract),
+        CASE(what_is_created_is_in_its_zone),
+        CASE(a_trigger_of_somebody_elses_fires_all_the_same),
         CASE(a_commands_meta_reads_back_and_nothing_else_does),
         CASE(applying_again_applies_nothing),
         CASE(a_rebuilt_database_equals_the_old_one_row_for_row),
