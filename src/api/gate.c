@@ -237,7 +237,7 @@ enum http_head_verdict gate_on_head(struct shard *shard, const struct http_head 
         .shard = shard,
         .head = head,
         .base = base,
-        .route = route_find(http_span_slice(base, head->path)),
+        .route = route_for(http_span_slice(base, head->path), head->method),
         .answer = answer,
     };
     /* The way of nearly every request: no question about who asks is switched on. */

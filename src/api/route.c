@@ -43,7 +43,8 @@ static const struct route routes[] = {
      "Give it up"},
     {ROUTE_RUNS, "/api/v1/runs", READ | BIT(HTTP_POST), "GET, HEAD, POST, OPTIONS",
      "Store an agent run; list runs"},
-    {ROUTE_RUNS_BATCH, "/api/v1/runs/batch", BIT(HTTP_POST), "POST, OPTIONS",
+    /* The path of the run whose event_id is "batch", too: what is not POST goes there (route_for). */
+    {ROUTE_RUNS_BATCH, "/api/v1/runs/batch", BIT(HTTP_POST), "GET, HEAD, POST, PATCH, OPTIONS",
      "Store many agent runs at once"},
     {ROUTE_RUN, "/api/v1/runs/{}", READ | BIT(HTTP_PATCH), "GET, HEAD, PATCH, OPTIONS",
      "One agent run; change it"},
@@ -90,16 +91,32 @@ static struct slice pattern_segment(const struct route *route, struct slice path
     return fits ? segment : (struct slice){0};
 }
 
-const struct route *route_find(struct slice path)
+/* The first at or behind from that fits. */
+static const struct route *find_from(const struct route *from, struct slice path)
 {
-    for (size_t i = 0; i < ARRAY_COUNT(routes); i++) {
-        bool is_same = strlen(routes[i].path) == path.bytes &&
-                       memcmp(routes[i].path, path.data, path.bytes) == 0;
-        if (is_same || pattern_segment(&routes[i], path).bytes != 0) {
-            return &routes[i];
+    for (const struct route *at = from; at < routes + ARRAY_COUNT(routes); at++) {
+        bool is_same =
+            strlen(at->path) == path.bytes && memcmp(at->path, path.data, path.bytes) == 0;
+        if (is_same || pattern_segment(at, path).bytes != 0) {
+            return at;
         }
     }
     return NULL;
+}
+
+const struct route *route_find(struct slice path)
+{
+    return find_from(routes, path);
+}
+
+const struct route *route_for(struct slice path, enum http_method method)
+{
+    const struct route *first = route_find(path);
+    const struct route *route = first;
+    while (route != NULL && !route_serves(route, method)) { /* bound: the table */
+        route = find_from(route + 1, path);
+    }
+    return route != NULL ? route : first;
 }
 
 struct slice route_parameter(const struct route *route, struct slice path)

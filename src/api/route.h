@@ -55,7 +55,10 @@ struct route {
 /* The first of the table that fits, so that a literal before a pattern wins. NULL: no such path. Whether the
  * method is served is the caller's question (route_serves). */
 const struct route *route_find(struct slice path);
-/* What stands for "{}" in a path that route_find gave this route for: borrowed from path, as it came. Empty where the
+/* Of those that fit, the first that serves the method; where none does, as route_find. So a literal takes from a pattern only the methods
+ * that it serves itself. */
+const struct route *route_for(struct slice path, enum http_method method);
+/* What stands for "{}" in a path that this route was found for: borrowed from path, as it came. Empty where the
  * route has no such segment. */
 struct slice route_parameter(const struct route *route, struct slice path);
 bool route_serves(const struct route *route, enum http_method method);

@@ -121,7 +121,7 @@ static enum http_verdict shard_on_request(void *context, const struct http_reque
         return HTTP_LATER;
     }
     const struct route *route =
-        route_find(http_span_slice(request->head_base, request->head->path));
+        route_for(http_span_slice(request->head_base, request->head->path), request->head->method);
     ASSERT(route != NULL); /* shard_on_head let it through */
     shard->counters_changed = true;
     if (route_is_runs(route) || (route->id == ROUTE_PROMETHEUS && runs_wants_json(request))) {

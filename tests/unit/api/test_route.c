@@ -123,12 +123,31 @@ static void allow_names_what_is_served(void **state)
     const struct route *table = route_table(&count);
     for (size_t i = 0; i < count; i++) {
         assert_non_null(strstr(table[i].allow, "OPTIONS"));
+        struct slice path = {(const uint8_t *)table[i].path, strlen(table[i].path)};
         for (size_t m = 0; m < ARRAY_COUNT(methods); m++) {
             bool is_named = strstr(table[i].allow, methods[m].name) != NULL;
-            assert_int_equal(is_named, route_serves(&table[i], methods[m].method));
+            const struct route *route = route_for(path, methods[m].method);
+            assert_int_equal(is_named, route_serves(route, methods[m].method));
         }
         assert_int_equal(route_serves(&table[i], HTTP_GET), route_serves(&table[i], HTTP_HEAD));
     }
+}
+
+static void a_literal_takes_only_the_methods_that_it_serves(void **state)
+{
+    (void)state;
+    struct slice batch = SLICE_LITERAL("/api/v1/runs/batch");
+    assert_int_equal(route_for(batch, HTTP_POST)->id, ROUTE_RUNS_BATCH);
+    assert_int_equal(route_for(batch, HTTP_GET)->id, ROUTE_RUN);
+    assert_int_equal(route_for(batch, HTTP_HEAD)->id, ROUTE_RUN);
+    assert_int_equal(route_for(batch, HTTP_PATCH)->id, ROUTE_RUN);
+    assert_true(
+        slice_equal(route_parameter(route_for(batch, HTTP_GET), batch), SLICE_LITERAL("batch")));
+    assert_int_equal(route_for(batch, HTTP_DELETE)->id, ROUTE_RUNS_BATCH); /* served by none */
+    assert_int_equal(route_for(SLICE_LITERAL("/api/v1/runs/batch/events"), HTTP_POST)->id,
+                     ROUTE_RUN_EVENTS);
+    assert_int_equal(route_for(SLICE_LITERAL("/v1/logs"), HTTP_PATCH)->id, ROUTE_LOGS);
+    assert_null(route_for(SLICE_LITERAL("/v1/none"), HTTP_GET));
 }
 
 static void only_what_changes_something_is_an_order(void **state)
@@ -151,6 +170,7 @@ int main(void)
         cmocka_unit_test(a_segment_is_one_and_not_empty),
         cmocka_unit_test(every_cut_of_a_path_is_judged_within_its_end),
         cmocka_unit_test(allow_names_what_is_served),
+        cmocka_unit_test(a_literal_takes_only_the_methods_that_it_serves),
         cmocka_unit_test(only_what_changes_something_is_an_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
