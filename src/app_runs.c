@@ -112,6 +112,7 @@ static int open_database(struct app_runs *runs, const struct app_runs_options *f
         .shard_count = from->shard_count,
         .shard_parks = from->shard_parks,
         .busy_timeout_ns = BUSY_TIMEOUT_NS,
+        .dedup_ttl_ns = from->config->dedup_ttl_ns,
         .read = on_read,
     };
     int r = runs_open(&runs->runs, &options, &opened, err);

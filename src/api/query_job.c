@@ -54,7 +54,7 @@ static bool job_send_piece(struct query_job *job)
         run->was_blocked = true;
         return false;
     }
-    struct query_reply reply = {.is_boundary = bytes == rest};
+    struct query_reply reply = {.status = run->status, .is_boundary = bytes == rest};
     if (!job_reply(job, REPLY_BYTES, reply, (struct slice){run->out.data + run->out_at, bytes})) {
         return false;
     }
@@ -281,9 +281,8 @@ static void call_step(struct query_job *job)
 {
     struct query_run *run = &job->run;
     unsigned status = job->call.answer(&job->call, &run->out);
-    /* Only 200 may be large: it comes in pieces then. */
-    run->is_streaming = status == 200 && run->out.bytes > QUERY_REPLY_BYTES_MAX;
-    ASSERT(run->is_streaming || run->out.bytes <= QUERY_REPLY_BYTES_MAX);
+    run->is_streaming = run->out.bytes > QUERY_REPLY_BYTES_MAX; /* it comes in pieces */
+    run->status = status;
     run->whole = run->is_streaming ? 0 : status;
     query_job_finish(job, 0);
 }

@@ -65,7 +65,8 @@ enum {
 struct query_reply {
     uint32_t index;
     uint32_t generation;
-    uint32_t status; /* WHOLE: of HTTP; END: 0, or the close code of a tail, or 1: broken off */
+    uint32_t
+        status; /* WHOLE, and BYTES of a call: of HTTP; END: 0, or the close code of a tail, or 1: broken off */
     uint32_t is_boundary; /* BYTES of a tail: nothing is begun and not ended behind them */
 };
 
@@ -86,6 +87,12 @@ struct query_call {
     /* In the worker's thread: puts the body into out and returns the status; 503 gets a Retry-After. */
     unsigned (*answer)(const struct query_call *call, struct query_text *out);
     const void *context;
+    /* In the shard's thread, or NULL: further header fields of an answer with that status (not of 503); and the end of the call, whatever
+     * has become of it: what it borrowed may go. */
+    struct slice (*fields)(const struct query_call *call, unsigned status);
+    void (*release)(const struct query_call *call);
+    void *owner;         /* for release */
+    const void *subject; /* for answer */
     /* What was asked; which of them count is answer's affair. */
     int order;
     uint32_t limit;
@@ -115,6 +122,7 @@ struct query_run {
     uint32_t records;
     uint32_t looks;      /* steps since a page was full */
     uint32_t whole;      /* status of a whole answer that is in out; 0: none */
+    uint32_t status;     /* of an answer in pieces; 0: 200 */
     uint32_t end_status; /* of REPLY_END */
     bool has_view;       /* the log's files are known to readers */
     bool has_more;       /* a page: there is another match */

@@ -63,6 +63,9 @@ enum http_verdict query_on_request(struct shard *shard, const struct route *rout
 /* An answer that takes a blocking call (query_job.h), which is copied. 503 when there is no place for it. */
 enum http_verdict query_on_call(struct shard *shard, const struct http_request *request,
                                 const struct query_call *call);
+/* Likewise, for a request that was deferred before. False: there is no place, nothing has happened. */
+bool query_on_deferred_call(struct shard *shard, struct conn_handle conn,
+                            const struct query_call *call) MUST_USE;
 /* Once per pass: passes on what the workers have sent; returns how many frames. */
 size_t query_drain(struct shard *shard);
 /* The second look before the shard sleeps: something of the workers' is there to be passed on. */

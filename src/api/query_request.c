@@ -136,6 +136,21 @@ enum http_verdict query_on_call(struct shard *shard, const struct http_request *
     return query_start_page(shard, job);
 }
 
+bool query_on_deferred_call(struct shard *shard, struct conn_handle conn,
+                            const struct query_call *call)
+{
+    struct query_job *job = query_side_look(shard->query);
+    if (job == NULL) {
+        QUERY_COUNT(shard->query, refused, 1);
+        return false;
+    }
+    job->conn = conn;
+    job->form = QUERY_CALL;
+    job->call = *call;
+    (void)query_start_page(shard, job);
+    return true;
+}
+
 enum http_verdict query_on_request(struct shard *shard, const struct route *route,
                                    const struct http_request *request)
 {

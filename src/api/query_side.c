@@ -91,6 +91,9 @@ void query_side_hand(struct query_side *side, struct query_job *job, enum query_
 
 static void side_release(struct query_side *side, struct query_job *job)
 {
+    if (job->form == QUERY_CALL && job->call.release != NULL) {
+        job->call.release(&job->call);
+    }
     uint32_t last = side->used[--side->used_count];
     side->used[job->used_at] = last;
     side->jobs[last].used_at = job->used_at;
@@ -235,13 +238,22 @@ void query_on_stream(struct shard *shard, struct conn_handle conn, enum stream_e
 
 /* ---- what the workers say ---- */
 
+static struct slice job_fields(const struct query_job *job, unsigned status)
+{
+    if (status == 503) {
+        return SLICE_LITERAL("Retry-After: 1\r\n");
+    }
+    bool has_more = job->form == QUERY_CALL && job->call.fields != NULL;
+    return has_more ? job->call.fields(&job->call, status) : (struct slice){0};
+}
+
 static void job_on_whole(struct shard *shard, struct query_job *job, unsigned status,
                          struct slice body)
 {
     struct http_answer answer = {
         .status = status,
         .content_type = ANSWER_JSON,
-        .extra = status == 503 ? SLICE_LITERAL("Retry-After: 1\r\n") : (struct slice){0},
+        .extra = job_fields(job, status),
         .body = body,
     };
     if (job->slot == SLOT_WAITING) {
@@ -251,9 +263,10 @@ static void job_on_whole(struct shard *shard, struct query_job *job, unsigned st
 }
 
 /* The first piece of a large page. False: it goes no further. */
-static bool job_begin_stream(struct shard *shard, struct query_job *job)
+static bool job_begin_stream(struct shard *shard, struct query_job *job, unsigned status)
 {
-    struct http_answer answer = {.status = 200, .content_type = ANSWER_JSON};
+    struct http_answer answer = {
+        .status = status, .content_type = ANSWER_JSON, .extra = job_fields(job, status)};
     if (server_stream_begin(shard->server, job->conn, &answer) < 0) {
         side_leave(shard->query, job); /* HEAD, or nobody is there */
         return false;
@@ -262,10 +275,11 @@ static bool job_begin_stream(struct shard *shard, struct query_job *job)
     return true;
 }
 
-static void job_on_bytes(struct shard *shard, struct query_job *job, bool is_boundary,
-                         struct slice bytes)
+static void job_on_bytes(struct shard *shard, struct query_job *job,
+                         const struct query_reply *reply, struct slice bytes)
 {
-    if (job->slot == SLOT_WAITING && !job_begin_stream(shard, job)) {
+    unsigned status = reply->status == 0 ? 200 : reply->status;
+    if (job->slot == SLOT_WAITING && !job_begin_stream(shard, job, status)) {
         return;
     }
     bool is_tail = job->form == QUERY_TAIL;
@@ -274,7 +288,7 @@ static void job_on_bytes(struct shard *shard, struct query_job *job, bool is_bou
         return;
     }
     if (is_tail) {
-        job->tail.is_inside = !is_boundary;
+        job->tail.is_inside = reply->is_boundary == 0;
         job_settle_tail(shard, job);
     }
 }
@@ -307,7 +321,7 @@ static void side_on_reply(struct shard *shard, const struct spsc_frame *frame)
     ASSERT(job->slot != SLOT_FREE);
     ASSERT(job->generation == reply.generation);
     if (frame->type == REPLY_BYTES) {
-        job_on_bytes(shard, job, reply.is_boundary != 0, bytes);
+        job_on_bytes(shard, job, &reply, bytes);
     } else if (frame->type == REPLY_WHOLE) {
         job_on_whole(shard, job, reply.status, bytes);
     } else {

@@ -1,6 +1,7 @@
 /*
  * runs: the routes of agent runs (api.md §2) in a shard. Reads go to the query pool (runs_reads.c); writes become records of the
- * log, as any ingest (runs_write.c), and are answered when the runs agent has applied them (runs_wait.c):
+ * log, as any ingest (runs_write.c), and are answered when the runs agent has applied them (runs_wait.c). Repeats under an
+ * Idempotency-Key are answered by the query pool, too (runs_repeat.c).
  *
  *   judge -> ring -> writer: durable -> wait for the results of its LSNs -> answer
  *
@@ -60,7 +61,7 @@ bool runs_wants_json(const struct http_request *request);
 /* Of acks.c, for an entry with PENDING_RUNS: its records are durable, the first of them at first_lsn; what it carried for its
  * answer is the waiting list's from now on. */
 void runs_on_durable(struct shard *shard, struct pending *pending, uint64_t first_lsn);
-/* Its Idempotency-Key was seen with the same body. */
+/* Its Idempotency-Key was seen with the same request: the first answer again, or 503 while that is not known. */
 void runs_on_repeat(struct shard *shard, struct pending *pending);
 /* The entry goes; what it carried for its answer is given back, if it still has it. */
 void runs_on_release(struct shard *shard, struct pending *pending);

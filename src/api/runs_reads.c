@@ -27,10 +27,10 @@ _Static_assert(RUNS_QUERY_BYTES == QUERY_CALL_TEXT_MAX, "a query string fits a c
 
 /* ---- the query thread's half ---- */
 
-static struct runs_reader *reader_take(struct runs_link *link, unsigned *which)
+struct runs_reader *runs_link_take(struct runs_link *link, unsigned *which)
 {
     for (unsigned i = 0; i < link->reader_count; i++) {
-        /* acquire: what its last user left in it is visible; pairs with the release in reader_give. */
+        /* acquire: what its last user left in it is visible; pairs with the release in runs_link_give. */
         if (!atomic_exchange_explicit(&link->is_taken[i], true, memory_order_acquire)) {
             *which = i;
             return link->readers[i];
@@ -39,7 +39,7 @@ static struct runs_reader *reader_take(struct runs_link *link, unsigned *which)
     return NULL;
 }
 
-static void reader_give(struct runs_link *link, unsigned which)
+void runs_link_give(struct runs_link *link, unsigned which)
 {
     atomic_store_explicit(&link->is_taken[which], false, memory_order_release);
 }
@@ -51,7 +51,7 @@ static bool on_put(void *context, struct slice piece)
     return out->bytes <= ANSWER_BYTES_MAX;
 }
 
-static unsigned answer_text(struct query_text *out, unsigned status, struct slice text)
+unsigned runs_reads_text(struct query_text *out, unsigned status, struct slice text)
 {
     /* Each byte may become an escape of six. */
     uint8_t memory[6 * (QUERY_CALL_TEXT_MAX + 64)];
@@ -77,26 +77,27 @@ static unsigned answer_not_found(const struct query_call *call, struct query_tex
     buf_init(&text, memory, sizeof memory);
     buf_put_text(&text, "Run not found: ");
     buf_put_slice(&text, call_text(call));
-    return answer_text(out, 404, (struct slice){text.data, text.bytes});
+    return runs_reads_text(out, 404, (struct slice){text.data, text.bytes});
 }
 
-static unsigned answer_failure(struct query_text *out, int code, const struct err *err)
+unsigned runs_reads_failure(struct query_text *out, int code, const struct err *err)
 {
     switch (code) {
     case -ECANCELED:
-        return answer_text(out, 413,
-                           SLICE_LITERAL("The answer would be larger than 64 MiB; ask for fewer "
-                                         "runs with limit"));
+        return runs_reads_text(
+            out, 413,
+            SLICE_LITERAL("The answer would be larger than 64 MiB; ask for fewer "
+                          "runs with limit"));
     case -EBUSY:
-        return answer_text(out, 503,
-                           SLICE_LITERAL("The database is locked by somebody; ask again"));
+        return runs_reads_text(out, 503,
+                               SLICE_LITERAL("The database is locked by somebody; ask again"));
     case -ETIMEDOUT:
-        return answer_text(out, 503, SLICE_LITERAL("The question took too long"));
+        return runs_reads_text(out, 503, SLICE_LITERAL("The question took too long"));
     default:
         LOG(LOGLINE_ERROR, "runs_read", "%s", err->text[0] != 0 ? err->text : err_name(code));
-        return answer_text(out, 503,
-                           SLICE_LITERAL("The database could not be read; the server's own log "
-                                         "says why"));
+        return runs_reads_text(out, 503,
+                               SLICE_LITERAL("The database could not be read; the server's own log "
+                                             "says why"));
     }
 }
 
@@ -183,7 +184,7 @@ static unsigned answer_health(struct runs_reader *reader, const struct query_cal
     struct err err = {0};
     int r = runs_health(reader, mode, sizeof mode, &err);
     if (r < 0) {
-        return answer_failure(out, r, &err);
+        return runs_reads_failure(out, r, &err);
     }
     buf_init(&body, memory, sizeof memory);
     put_health(&body, link, mode);
@@ -224,7 +225,7 @@ static unsigned answer_with(struct runs_reader *reader, const struct query_call 
     }
     int r = ask(reader, call, out, &err);
     if (r < 0) {
-        return answer_failure(out, r, &err);
+        return runs_reads_failure(out, r, &err);
     }
     return r == 0 ? answer_not_found(call, out) : 200;
 }
@@ -233,12 +234,12 @@ static unsigned on_call(const struct query_call *call, struct query_text *out)
 {
     struct runs_link *link = (struct runs_link *)(uintptr_t)call->context;
     unsigned which = 0;
-    struct runs_reader *reader = reader_take(link, &which);
+    struct runs_reader *reader = runs_link_take(link, &which);
     if (reader == NULL) {
-        return answer_text(out, 503, SLICE_LITERAL("The database is not open"));
+        return runs_reads_text(out, 503, SLICE_LITERAL("The database is not open"));
     }
     unsigned status = answer_with(reader, call, out);
-    reader_give(link, which);
+    runs_link_give(link, which);
     return status;
 }
 

@@ -1,6 +1,6 @@
 /*
  * runs_side: a shard's part of the agent-run routes: requests whose commands are durable and not yet applied. Owned by the
- * shard's thread. Private to runs_write.c and runs_wait.c.
+ * shard's thread. Private to the files of runs.
  *
  * The waiting list is a FIFO in the order of LSNs, because acks and results both come in that order. Bounded: there is room for as
  * many as may be pending; what an answer needs (event ids and the like) lies in an arena of its own, and a request that does not
@@ -9,28 +9,11 @@
 #ifndef API_RUNS_SIDE_H
 #define API_RUNS_SIDE_H
 
+#include "api/query_job.h"
 #include "api/runs.h"
+#include "api/runs_body.h"
 #include "core/arena.h"
 #include "core/buf.h"
-#include "model/run.h"
-
-/* enum run_command for one object; else a batch. */
-enum runs_form {
-    RUNS_FORM_ARRAY = 101, /* [...]: 200 */
-    RUNS_FORM_OBJECT,      /* {"runs":[...]}: 201 */
-};
-
-/* What an answer will say. Followed by its texts, one behind the other. */
-struct runs_note {
-    uint32_t form;
-    uint32_t rejected; /* BATCH: elements that were told of in errors, or not for lack of room */
-    uint32_t event_id_bytes; /* one command; BATCH: u16 length and text of each that was logged */
-    uint32_t detail_bytes;   /* CREATE: run_id; ASSOCIATE: commit_hash; EVENT: event_type */
-    uint32_t errors_bytes;   /* BATCH: elements of "errors" */
-    uint8_t field_count;     /* UPDATE */
-    uint8_t fields[RUN_FIELD_COUNT];
-    uint8_t text[];
-};
 
 struct runs_wait {
     struct conn_handle conn;
@@ -74,21 +57,31 @@ enum http_verdict runs_reads_on_request(struct shard *shard, const struct route 
 
 /* The body of an answer is made here; its memory is given back when it was large (runs_answer). */
 void runs_answer_begin(struct runs_side *side, struct buf *body);
-/* Sends body with that status; a 2xx says that it is durable. */
+/* Sends body with that status; a 2xx says that it is durable. Not a repeat's, which runs_repeat.c sends. */
 void runs_answer(struct shard *shard, struct conn_handle conn, unsigned status,
-                 const struct buf *body, bool is_repeat);
-/* 404. */
-void runs_answer_not_found(struct shard *shard, struct conn_handle conn, struct slice event_id);
-/* {"inserted":..,"duplicates":..,"errors":[..],"total":..}, 200 or 201. more: further elements of errors. */
-struct runs_batch_sums {
-    uint32_t form;
-    uint64_t inserted;
-    uint64_t duplicates;
-    uint64_t total;
-    struct slice errors;
-    struct slice more;
+                 const struct buf *body);
+/* 503 with Retry-After. */
+void runs_answer_later(struct shard *shard, struct conn_handle conn, const char *text);
+
+/* ---- answers that the database knows: runs_repeat.c ---- */
+
+struct runs_question {
+    struct conn_handle conn;
+    struct runs_note *note; /* becomes the question's */
+    uint64_t first_lsn;
+    uint32_t count;
+    bool is_repeat; /* else it is the first answer, with a text that is too long for a result */
 };
-void runs_answer_batch(struct shard *shard, struct conn_handle conn,
-                       const struct runs_batch_sums *sums, bool is_repeat);
+/* A query thread answers conn, whose request is deferred: with what became of these commands, which are applied. */
+void runs_ask(struct shard *shard, const struct runs_question *question);
+
+/* ---- in a query thread: runs_reads.c ---- */
+
+/* NULL: the database is not open. */
+struct runs_reader *runs_link_take(struct runs_link *link, unsigned *which);
+void runs_link_give(struct runs_link *link, unsigned which);
+/* Put a whole body; return the status. */
+unsigned runs_reads_text(struct query_text *out, unsigned status, struct slice text);
+unsigned runs_reads_failure(struct query_text *out, int code, const struct err *err);
 
 #endif

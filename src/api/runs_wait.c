@@ -11,8 +11,7 @@
 #include "api/shard.h"
 #include "core/mem.h"
 
-#define LARGE_BYTES    MIB(1)
-#define REFUSALS_BYTES (64u * 1024u)
+#define LARGE_BYTES MIB(1)
 
 /* ---- life ---- */
 
@@ -62,57 +61,19 @@ static void answer_send(struct shard *shard, struct conn_handle conn,
 }
 
 void runs_answer(struct shard *shard, struct conn_handle conn, unsigned status,
-                 const struct buf *body, bool is_repeat)
+                 const struct buf *body)
 {
     struct http_answer answer = {
         .status = status,
         .content_type = ANSWER_JSON,
-        .extra = status >= 300 ? (struct slice){0}
-                 : is_repeat
-                     ? SLICE_LITERAL("X-Sluice-Ack: durable\r\nX-Sluice-Duplicate: true\r\n")
-                     : SLICE_LITERAL("X-Sluice-Ack: durable\r\n"),
+        .extra = status < 300 ? SLICE_LITERAL("X-Sluice-Ack: durable\r\n") : (struct slice){0},
         .body = {body->data, body->bytes},
     };
     ASSERT(!body->is_truncated);
     answer_send(shard, conn, &answer);
 }
 
-void runs_answer_not_found(struct shard *shard, struct conn_handle conn, struct slice event_id)
-{
-    struct buf body;
-    runs_answer_begin(shard->runs, &body);
-    buf_put_text(&body, "{\"detail\":");
-    buf_put_json_string(&body, SLICE_LITERAL("Run not found: "));
-    body.bytes--; /* its closing quote: the id goes on */
-    size_t at = body.bytes;
-    buf_put_json_string(&body, event_id);
-    memmove(body.data + at, body.data + at + 1, body.bytes - at - 1); /* the id's opening one */
-    body.bytes--;
-    buf_put_char(&body, '}');
-    runs_answer(shard, conn, 404, &body, false);
-}
-
-void runs_answer_batch(struct shard *shard, struct conn_handle conn,
-                       const struct runs_batch_sums *sums, bool is_repeat)
-{
-    bool is_object = sums->form == RUNS_FORM_OBJECT;
-    struct buf body;
-    runs_answer_begin(shard->runs, &body);
-    buf_put_text(&body, is_object ? "{\"status\":\"created\",\"inserted\":" : "{\"inserted\":");
-    buf_put_u64(&body, sums->inserted);
-    buf_put_text(&body, ",\"duplicates\":");
-    buf_put_u64(&body, sums->duplicates);
-    buf_put_text(&body, ",\"errors\":[");
-    buf_put_slice(&body, sums->errors);
-    buf_put_text(&body, sums->errors.bytes != 0 && sums->more.bytes != 0 ? "," : "");
-    buf_put_slice(&body, sums->more);
-    buf_put_text(&body, "],\"total\":");
-    buf_put_u64(&body, sums->total);
-    buf_put_char(&body, '}');
-    runs_answer(shard, conn, is_object ? 201 : 200, &body, is_repeat);
-}
-
-static void answer_later(struct shard *shard, struct conn_handle conn, const char *text)
+void runs_answer_later(struct shard *shard, struct conn_handle conn, const char *text)
 {
     struct buf body;
     struct buf extra;
@@ -124,157 +85,14 @@ static void answer_later(struct shard *shard, struct conn_handle conn, const cha
     answer_send(shard, conn, &answer);
 }
 
-/* ---- what a note says ---- */
-
-static struct slice note_event_id(const struct runs_note *note)
-{
-    return (struct slice){note->text, note->event_id_bytes};
-}
-
-static struct slice note_detail(const struct runs_note *note)
-{
-    return (struct slice){note->text + note->event_id_bytes, note->detail_bytes};
-}
-
-static struct slice note_errors(const struct runs_note *note)
-{
-    return (struct slice){note->text + note->event_id_bytes + note->detail_bytes,
-                          note->errors_bytes};
-}
-
-/* The event id of a batch's command. Bound: the batch. */
-static struct slice note_batch_id(const struct runs_note *note, uint32_t index)
-{
-    size_t at = 0;
-    uint16_t bytes = 0;
-    for (uint32_t i = 0;; i++) {
-        ASSERT(at + sizeof bytes <= note->event_id_bytes);
-        memcpy(&bytes, note->text + at, sizeof bytes);
-        at += sizeof bytes;
-        if (i == index) {
-            return (struct slice){note->text + at, bytes};
-        }
-        at += bytes;
-    }
-}
-
-static void put_member(struct buf *body, const char *key, struct slice value)
-{
-    buf_put_text(body, key);
-    buf_put_json_string(body, value);
-}
-
-static void put_fields(struct buf *body, const struct runs_note *note)
-{
-    buf_put_text(body, ",\"updated\":true,\"fields_updated\":[");
-    for (unsigned i = 0; i < note->field_count; i++) {
-        buf_put_text(body, i == 0 ? "\"" : ",\"");
-        buf_put_text(body, run_field_name((enum run_field)note->fields[i]));
-        buf_put_char(body, '"');
-    }
-    buf_put_text(body, "]}");
-}
-
-static void answer_created(struct shard *shard, struct conn_handle conn,
-                           const struct runs_note *note, bool is_repeat)
-{
-    struct buf body;
-    runs_answer_begin(shard->runs, &body);
-    put_member(&body, "{\"status\":\"created\",\"event_id\":", note_event_id(note));
-    put_member(&body, ",\"run_id\":", note_detail(note));
-    buf_put_char(&body, '}');
-    runs_answer(shard, conn, 201, &body, is_repeat);
-}
-
-static void answer_duplicate(struct shard *shard, struct conn_handle conn,
-                             const struct runs_note *note)
-{
-    struct buf body;
-    runs_answer_begin(shard->runs, &body);
-    put_member(&body, "{\"status\":\"duplicate\",\"event_id\":", note_event_id(note));
-    buf_put_text(&body, ",\"message\":\"Event already exists (idempotent)\"}");
-    runs_answer(shard, conn, 200, &body, false);
-}
-
-static void answer_updated(struct shard *shard, struct conn_handle conn,
-                           const struct runs_note *note, bool is_repeat)
-{
-    struct buf body;
-    runs_answer_begin(shard->runs, &body);
-    put_member(&body, "{\"event_id\":", note_event_id(note));
-    put_fields(&body, note);
-    runs_answer(shard, conn, 200, &body, is_repeat);
-}
-
-/* run_id: empty where it is not known any more. */
-static void answer_associated(struct shard *shard, struct conn_handle conn,
-                              const struct runs_note *note, struct slice run_id, bool is_repeat)
-{
-    struct buf body;
-    runs_answer_begin(shard->runs, &body);
-    put_member(&body, "{\"status\":\"success\",\"event_id\":", note_event_id(note));
-    if (run_id.bytes != 0) {
-        put_member(&body, ",\"run_id\":", run_id);
-    }
-    put_member(&body, ",\"commit_hash\":", note_detail(note));
-    buf_put_char(&body, '}');
-    runs_answer(shard, conn, 200, &body, is_repeat);
-}
-
-static void answer_event(struct shard *shard, struct conn_handle conn, const struct runs_note *note,
-                         bool is_repeat)
-{
-    struct buf body;
-    runs_answer_begin(shard->runs, &body);
-    put_member(&body, "{\"status\":\"created\",\"event_id\":", note_event_id(note));
-    put_member(&body, ",\"event_type\":", note_detail(note));
-    buf_put_char(&body, '}');
-    runs_answer(shard, conn, 201, &body, is_repeat);
-}
-
-static void answer_text(struct shard *shard, struct conn_handle conn, unsigned status,
-                        struct slice text)
-{
-    struct buf body;
-    runs_answer_begin(shard->runs, &body);
-    put_member(&body, "{\"detail\":", text);
-    buf_put_char(&body, '}');
-    runs_answer(shard, conn, status, &body, false);
-}
-
 /* One command: what became of it is its answer. */
 static void answer_outcome(struct shard *shard, const struct runs_wait *wait,
                            enum runs_outcome outcome, struct slice text)
 {
-    const struct runs_note *note = wait->note;
-    struct conn_handle conn = wait->conn;
-    switch (outcome) {
-    case RUNS_CREATED:
-        answer_created(shard, conn, note, false);
-        return;
-    case RUNS_DUPLICATE:
-        answer_duplicate(shard, conn, note);
-        return;
-    case RUNS_UPDATED:
-        answer_updated(shard, conn, note, false);
-        return;
-    case RUNS_ASSOCIATED:
-        answer_associated(shard, conn, note, text, false);
-        return;
-    case RUNS_EVENT_ADDED:
-        answer_event(shard, conn, note, false);
-        return;
-    case RUNS_NOT_FOUND:
-        runs_answer_not_found(shard, conn, note_event_id(note));
-        return;
-    case RUNS_NOTHING:
-        answer_text(shard, conn, 400, SLICE_LITERAL("No valid fields to update"));
-        return;
-    case RUNS_REFUSED:
-        answer_text(shard, conn, 400, text);
-        return;
-    }
-    ASSERT(false);
+    struct buf body;
+    runs_answer_begin(shard->runs, &body);
+    unsigned status = runs_body_put(&body, wait->note, outcome, text);
+    runs_answer(shard, wait->conn, status, &body);
 }
 
 /* ---- the waiting list ---- */
@@ -289,16 +107,13 @@ static struct runs_wait *wait_oldest(struct runs_side *side)
     return side->head == side->tail ? NULL : wait_at(side, side->head);
 }
 
-static bool is_batch(const struct runs_note *note)
-{
-    return note->form == RUNS_FORM_ARRAY || note->form == RUNS_FORM_OBJECT;
-}
-
 static void wait_pop(struct runs_side *side)
 {
     struct runs_wait *wait = wait_oldest(side);
     ASSERT(wait != NULL);
-    arena_give(side->notes, wait->note);
+    if (wait->note != NULL) {
+        arena_give(side->notes, wait->note);
+    }
     if (wait->refusals != NULL) {
         arena_give(side->notes, wait->refusals);
     }
@@ -330,28 +145,21 @@ void runs_on_release(struct shard *shard, struct pending *pending)
     }
 }
 
-/* "<event_id>: <text>" as one more element of errors; what has no room is only counted. */
+/* What has no room is only counted. */
 static void batch_refuse(struct runs_side *side, struct runs_wait *wait, struct slice text)
 {
     size_t capacity = 0;
     struct buf out;
     if (wait->refusals == NULL) {
-        wait->refusals = arena_take(side->notes, REFUSALS_BYTES, &capacity);
+        wait->refusals = arena_take(side->notes, RUNS_REFUSALS_BYTES, &capacity);
     }
     if (wait->refusals == NULL) {
         return;
     }
-    uint8_t memory[RUN_EVENT_ID_BYTES_MAX + RUNS_RESULT_TEXT_MAX + 2];
-    struct buf whole;
-    buf_init(&whole, memory, sizeof memory);
-    buf_put_slice(&whole, note_batch_id(wait->note, wait->seen));
-    buf_put_text(&whole, ": ");
-    buf_put_slice(&whole, text);
-    buf_init(&out, wait->refusals, REFUSALS_BYTES);
+    buf_init(&out, wait->refusals, RUNS_REFUSALS_BYTES);
     out.bytes = wait->refusals_bytes;
-    buf_put_text(&out, out.bytes == 0 ? "" : ",");
-    buf_put_json_string(&out, (struct slice){whole.data, whole.bytes});
-    wait->refusals_bytes = out.is_truncated ? wait->refusals_bytes : (uint32_t)out.bytes;
+    runs_body_refusal(&out, wait->note, wait->seen, text);
+    wait->refusals_bytes = (uint32_t)out.bytes;
 }
 
 static void batch_count(struct runs_side *side, struct runs_wait *wait, enum runs_outcome outcome,
@@ -372,18 +180,31 @@ static void batch_answer(struct shard *shard, const struct runs_wait *wait)
         .inserted = wait->created,
         .duplicates = wait->duplicates,
         .total = (uint64_t)wait->count + wait->note->rejected,
-        .errors = note_errors(wait->note),
+        .errors = runs_note_errors(wait->note),
         .more = {wait->refusals, wait->refusals_bytes},
     };
-    runs_answer_batch(shard, wait->conn, &sums, false);
+    struct buf body;
+    runs_answer_begin(shard->runs, &body);
+    unsigned status = runs_body_batch(&body, &sums);
+    runs_answer(shard, wait->conn, status, &body);
 }
 
 static void wait_give_up(struct shard *shard)
 {
-    answer_later(shard, wait_oldest(shard->runs)->conn,
-                 "The command is stored in the log and will be applied, but the database has not "
-                 "taken it yet; ask again");
+    runs_answer_later(
+        shard, wait_oldest(shard->runs)->conn,
+        "The command is stored in the log and will be applied, but the database has not "
+        "taken it yet; ask again");
     wait_pop(shard->runs);
+}
+
+/* It is longer than a result can tell; the database has it whole. */
+static void ask_for_run_id(struct shard *shard, struct runs_wait *wait)
+{
+    struct runs_question question = {
+        .conn = wait->conn, .note = wait->note, .first_lsn = wait->first_lsn, .count = wait->count};
+    wait->note = NULL;
+    runs_ask(shard, &question);
 }
 
 static void wait_on_result(struct shard *shard, struct runs_wait *wait,
@@ -391,14 +212,17 @@ static void wait_on_result(struct shard *shard, struct runs_wait *wait,
 {
     struct slice text = {result->text, result->text_bytes};
     enum runs_outcome outcome = (enum runs_outcome)result->outcome;
-    if (is_batch(wait->note)) {
+    bool is_batch = runs_note_is_batch(wait->note);
+    if (is_batch) {
         batch_count(shard->runs, wait, outcome, text);
+    } else if (outcome == RUNS_ASSOCIATED && result->is_cut != 0) {
+        ask_for_run_id(shard, wait);
     } else {
         answer_outcome(shard, wait, outcome, text);
     }
     wait->seen++;
     if (wait->seen == wait->count) {
-        if (is_batch(wait->note)) {
+        if (is_batch) {
             batch_answer(shard, wait);
         }
         hist_add(&shard->ack_latency, shard->now_ns - wait->received_at_ns);
@@ -457,46 +281,4 @@ bool runs_has_results(const struct shard *shard)
 {
     const struct shard_set *set = shard->set;
     return set->runs != NULL && !spsc_is_empty(runs_results(set->runs->runs, shard->index));
-}
-
-/* ---- repeats ---- */
-
-/* The answer of the first time, as far as the log knows it: whether the run had been there before it does not, nor how many of a batch;
- * all that were stored then count as inserted. */
-void runs_on_repeat(struct shard *shard, struct pending *pending)
-{
-    const struct ack_outcome *outcome = pending->outcome;
-    const struct runs_note *note = pending->runs;
-    const struct runs_status *status = runs_status(shard->set->runs->runs);
-    uint64_t last_lsn = outcome->first_lsn + outcome->accepted - 1;
-    /* relaxed: only whether it has come to pass; the database is another process's affair by then. */
-    if (atomic_load_explicit(&status->applied_lsn, memory_order_relaxed) < last_lsn) {
-        answer_later(shard, pending->conn,
-                     "The first request with this Idempotency-Key is stored in the log and will be "
-                     "applied, but the database has not taken it yet; ask again");
-        return;
-    }
-    switch (note->form) {
-    case RUN_CREATE:
-        answer_created(shard, pending->conn, note, true);
-        return;
-    case RUN_UPDATE:
-        answer_updated(shard, pending->conn, note, true);
-        return;
-    case RUN_ASSOCIATE:
-        answer_associated(shard, pending->conn, note, (struct slice){0}, true);
-        return;
-    case RUN_EVENT:
-        answer_event(shard, pending->conn, note, true);
-        return;
-    default:
-        break;
-    }
-    struct runs_batch_sums sums = {
-        .form = note->form,
-        .inserted = outcome->accepted,
-        .total = (uint64_t)outcome->accepted + note->rejected,
-        .errors = note_errors(note),
-    };
-    runs_answer_batch(shard, pending->conn, &sums, true);
 }

@@ -20,6 +20,7 @@
 #include "api/shard.h"
 #include "core/mem.h"
 #include "model/run_batch.h"
+#include "store/digest.h"
 
 /* Texts of what is wrong in a batch. Behind the answers of ingest.c in the shard's scratch. */
 #define ERRORS_BYTES_MAX (144u * 1024u)
@@ -62,7 +63,7 @@ static enum http_verdict refuse(struct writing *writing, unsigned status, uint64
                                 enum reject_cause cause, const struct buf *body)
 {
     count_request(writing->shard, records, cause);
-    runs_answer(writing->shard, writing->ingest.request->conn, status, body, false);
+    runs_answer(writing->shard, writing->ingest.request->conn, status, body);
     return HTTP_ANSWERED;
 }
 
@@ -89,6 +90,14 @@ static enum http_verdict refuse_negative(struct writing *writing)
     buf_printf(&body, "{\"detail\":\"Value must be non-negative: %s\"}",
                run_field_name(writing->judgement.negative));
     return refuse(writing, 400, 1, REJECT_SCHEMA, &body);
+}
+
+static enum http_verdict answer_no_run(struct writing *writing)
+{
+    struct buf body;
+    runs_answer_begin(writing->side, &body);
+    runs_body_not_found(&body, writing->event_id);
+    return refuse(writing, 404, 1, REJECT_SCHEMA, &body);
 }
 
 /* ---- records ---- */
@@ -247,9 +256,26 @@ static enum http_verdict commit(struct writing *writing, struct runs_note *note)
     return HTTP_DEFERRED_ALONE;
 }
 
+/* A key stands for one request, not for one body: the same body for another run, or another command, is another request (422). So what
+ * tells them apart is digested with the body. */
+static void digest_request(struct writing *writing)
+{
+    uint8_t text[DIGEST_BYTES + 1 + RUN_EVENT_ID_BYTES_MAX];
+    struct ingest *ingest = &writing->ingest;
+    struct buf whole;
+    ingest_digest(ingest);
+    buf_init(&whole, text, sizeof text);
+    buf_put(&whole, ingest->digest, sizeof ingest->digest);
+    buf_put_char(&whole, writing->form == 0 ? (char)writing->command : 'b');
+    buf_put_slice(&whole, writing->event_id);
+    ASSERT(!whole.is_truncated);
+    digest_once((struct slice){whole.data, whole.bytes}, ingest->digest);
+}
+
 static void receipt_begin(struct writing *writing, struct receipt *receipt, uint32_t accepted)
 {
     struct ingest *ingest = &writing->ingest;
+    digest_request(writing);
     *receipt = (struct receipt){
         .key = ingest->key,
         .form = (uint8_t)ingest->form,
@@ -267,7 +293,6 @@ static enum http_verdict put_single(struct writing *writing, struct slice event_
     struct ingest *ingest = &writing->ingest;
     struct receipt receipt;
     if (ingest->key.bytes != 0) {
-        ingest_digest(ingest);
         receipt_begin(writing, &receipt, 1);
     }
     ingest_open_claim(ingest);
@@ -297,9 +322,7 @@ static enum http_verdict write_single(struct writing *writing)
         return put_single(writing, writing->fields.values[RUN_EVENT_ID].text);
     }
     if (writing->is_no_run) {
-        count_request(writing->shard, 1, REJECT_SCHEMA);
-        runs_answer_not_found(writing->shard, writing->ingest.request->conn, writing->event_id);
-        return HTTP_ANSWERED;
+        return answer_no_run(writing);
     }
     return put_single(writing, writing->event_id);
 }
@@ -414,7 +437,10 @@ static enum http_verdict answer_empty(struct writing *writing)
     counters->requests_accepted++;
     counters->received += writing->elements;
     counters->rejected[REJECT_SCHEMA] += writing->elements;
-    runs_answer_batch(writing->shard, writing->ingest.request->conn, &sums, false);
+    struct buf body;
+    runs_answer_begin(writing->side, &body);
+    unsigned status = runs_body_batch(&body, &sums);
+    runs_answer(writing->shard, writing->ingest.request->conn, status, &body);
     return HTTP_ANSWERED;
 }
 
@@ -450,7 +476,6 @@ static enum http_verdict write_batch(struct writing *writing)
         if (!is_batch || writing->bad != 0 || ingest->header.record_count == 0) {
             return after_walk(writing, is_batch, &issues);
         }
-        ingest_digest(ingest);
         receipt_begin(writing, &receipt, ingest->header.record_count);
         buf_init(&text, errors, sizeof errors);
         buf_put_char(&text, '[');

@@ -198,7 +198,8 @@ enum record_meta_type {
 };
 
 /* What the first answer to a keyed request said, so that a repeat gets the same one, also after a
- * crash. */
+ * crash. The body_digest of a request of RECORD_RUN is a digest once more, of that and of what else the request is (digest_request in
+ * api/runs_write.c); what its answer said, runs_outcomes.h knows. */
 struct receipt {
     struct slice key;
     uint8_t body_digest[16]; /* XXH3-128 of the decoded body, seed 0 */

@@ -27,6 +27,7 @@
 #include "store/runs_apply.h"
 #include "store/runs_lock.h"
 #include "store/runs_mirror.h"
+#include "store/runs_outcomes.h"
 #include "store/runs_schema.h"
 
 #define PASS_COMMANDS 512u
@@ -57,6 +58,7 @@ enum {
 struct result {
     uint64_t lsn;
     enum runs_outcome outcome;
+    bool is_cut;
     uint32_t text_bytes;
     uint8_t text[RUNS_RESULT_TEXT_MAX];
 };
@@ -81,6 +83,7 @@ struct runs {
     struct runs_lock lock;
     struct sqlite3 *db;
     struct runs_apply *apply;
+    struct runs_outcomes *outcomes;
     struct runs_mirror *mirror; /* NULL: none */
     struct scan *scan;          /* NULL: to be made at applied_lsn + 1 */
     struct spsc *rings;
@@ -204,6 +207,7 @@ static int settle_position(struct runs *runs, struct buf *warning, struct err *e
                    found, node);
     }
     r = r < 0 ? r : is_ours ? runs_meta_get_u64(runs->db, "applied_lsn", &applied, err) : 0;
+    uint64_t found_lsn = applied;
     if (r == 0 && applied > options->last_lsn) {
         buf_printf(warning,
                    "it has applied LSN %" PRIu64 ", but the log ends at %" PRIu64
@@ -217,7 +221,9 @@ static int settle_position(struct runs *runs, struct buf *warning, struct err *e
                    ", where there were any, have expired from the log; ",
                    applied + 1, options->first_lsn - 1);
     }
+    bool is_moved = !is_ours || applied != found_lsn;
     r = r == 0 ? runs_sql_run(runs->db, "BEGIN IMMEDIATE", err) : r;
+    r = r == 0 && is_moved ? runs_outcomes_forget(runs->db, applied, err) : r;
     r = r == 0 ? runs_meta_put(runs->db, "node", node, err) : r;
     r = r == 0 ? runs_meta_put_u64(runs->db, "applied_lsn", applied, err) : r;
     r = r == 0 ? runs_sql_run(runs->db, "COMMIT", err) : r;
@@ -253,6 +259,7 @@ static int open_all(struct runs *runs, struct runs_opened *opened, struct buf *w
         r = runs_mirror_open(&runs->mirror, options->ndjson_dir, runs->db, warning, err);
     }
     r = r == 0 ? runs_apply_open(&runs->apply, runs->db, err) : r;
+    r = r == 0 ? runs_outcomes_open(&runs->outcomes, runs->db, options->dedup_ttl_ns, err) : r;
     r = r == 0 ? runs_sql_number(runs->db, "SELECT count(*) FROM agent_runs", &total, err) : r;
     /* relaxed: a gauge. */
     atomic_store_explicit(&runs->status.total_runs, total, memory_order_relaxed);
@@ -298,6 +305,7 @@ void runs_close(struct runs *runs)
     }
     scan_free(runs->scan);
     runs_apply_close(runs->apply);
+    runs_outcomes_close(runs->outcomes);
     runs_mirror_close(runs->mirror);
     if (runs->db != NULL) {
         int code = sqlite3_close(runs->db);
@@ -361,6 +369,17 @@ static int mirror_command(struct runs *runs, const struct scan_record *record,
     return runs_mirror_put(runs->mirror, &line, &runs->pass.why);
 }
 
+static int keep_outcome(struct runs *runs, const struct scan_record *record,
+                        const struct result *result, struct slice text)
+{
+    struct runs_told told = {.lsn = record->lsn,
+                             .time_ns = record->record.event_time_ns,
+                             .outcome = result->outcome,
+                             .text = text,
+                             .meta = record->record.meta};
+    return runs_outcomes_note(runs->outcomes, &told, &runs->pass.why);
+}
+
 /* Reads and applies; what becomes of it is the pass's next result. */
 static int apply_command(struct runs *runs, const struct scan_record *record,
                          struct runs_order *order)
@@ -383,7 +402,9 @@ static int apply_command(struct runs *runs, const struct scan_record *record,
         r = runs_apply_order(runs->apply, order, &result->outcome, &text, &pass->why);
         r = r == 0 ? mirror_command(runs, record, order, result->outcome) : r;
     }
+    r = r == 0 ? keep_outcome(runs, record, result, (struct slice){text.data, text.bytes}) : r;
     result->text_bytes = (uint32_t)text.bytes;
+    result->is_cut = text.is_truncated;
     pass->count += r == 0 ? 1 : 0;
     pass->bytes += payload.bytes;
     return r;
@@ -486,6 +507,7 @@ static int commit(struct runs *runs, uint64_t applied)
 {
     struct pass *pass = &runs->pass;
     int r = runs->mirror != NULL ? runs_mirror_sync(runs->mirror, &pass->why) : 0;
+    r = r == 0 ? runs_outcomes_keep(runs->outcomes, applied, &pass->why) : r;
     r = r == 0 ? runs_apply_commit(runs->apply, applied, &pass->why) : r;
     if (r < 0) {
         return r;
@@ -505,6 +527,7 @@ static void undo(struct runs *runs)
 {
     struct pass *pass = &runs->pass;
     runs_apply_rollback(runs->apply);
+    runs_outcomes_undo(runs->outcomes);
     if (runs->mirror != NULL) {
         runs_mirror_undo(runs->mirror);
     }
@@ -710,7 +733,8 @@ static void tell_shard(struct runs *runs, unsigned shard)
             break;
         }
         *to = (struct runs_result){.lsn = result->lsn,
-                                   .outcome = (uint32_t)result->outcome,
+                                   .outcome = (uint16_t)result->outcome,
+                                   .is_cut = result->is_cut,
                                    .text_bytes = result->text_bytes};
         memcpy(to->text, result->text, result->text_bytes);
         (void)spsc_commit(&runs->rings[shard], RUNS_RESULT_FRAME, bytes);

@@ -8,7 +8,8 @@
  * once. The time of a command is its record's event_time_ns, so that a rebuilt database equals the old one. What became of each command goes to
  * all shards through their rings, after the commit; the one that waits for that LSN answers.
  *
- * The command's meta (META_RUN, format.h) says which command it is and for which event_id.
+ * The command's meta (META_RUN, format.h) says which command it is and for which event_id. What became of a command with an Idempotency-Key
+ * is kept for its repeats (runs_outcomes.h).
  *
  * An outside reader that holds its lock longer than the busy time-out: the transaction is tried again, forever; what waits is not
  * lost, it is durable in the log; requests wait, then are answered 503 with Retry-After (the command will still be applied); a metric and a
@@ -93,7 +94,8 @@ enum runs_outcome {
 /* Frame of a result ring: one command. text: run_id (ASSOCIATED), reason (REFUSED). */
 struct runs_result {
     uint64_t lsn;
-    uint32_t outcome;
+    uint16_t outcome;
+    uint16_t is_cut; /* there is more of text: ask the database (runs_run_id) */
     uint32_t text_bytes;
     uint8_t text[];
 };
@@ -117,6 +119,7 @@ struct runs_options {
     struct park **shard_parks;
     uint64_t
         busy_timeout_ns; /* 5s; how long a commit waits for outside readers before it lets others read and tries again */
+    uint64_t dedup_ttl_ns; /* how long a repeat of a keyed command may come (runs_outcomes.h) */
     runs_read_fn read;
     void *read_context;
 };

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "store/catalog.h" /* sqlite_backup_file */
+#include "store/runs_outcomes.h"
 #include "store/runs_zones.h"
 
 enum {
@@ -550,6 +551,7 @@ static int settle(struct sqlite3 *db, const char *path, struct runs_opened *open
         r = r == 0 ? make_indexes(db, err) : r;
     }
     r = r == 0 ? runs_sql_run(db, meta_sql, err) : r;
+    r = r == 0 ? runs_outcomes_make(db, err) : r;
     r = r == 0 ? runs_zones_make(db, err) : r;
     return r == 0 ? runs_zones_spare(db, err) : r;
 }

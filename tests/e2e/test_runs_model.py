@@ -79,12 +79,27 @@ class Player:
         self.random, self.server, self.model = random_, server, Model()
         self.serial, self.stamps = 0, {}
         self.connection = None
+        self.keyed = []  # requests that had an Idempotency-Key, with their first answers
 
     def ask(self, method, path, body):
+        if method not in ("POST", "PATCH") or self.random.random() < 0.5:
+            return self.send(method, path, body, {})
+        key = f"key-{len(self.keyed)}"
+        first = self.send(method, path, body, {"Idempotency-Key": key})
+        self.keyed.append((key, method, path, body, first))
+        return first
+
+    def send(self, method, path, body, headers):
         if self.connection is None:
             self.connection = self.server.connect(30)
-        self.connection.send(request_bytes(method, path, encode(body)))
+        self.connection.send(request_bytes(method, path, encode(body), headers))
         return self.connection.response()
+
+    def repeat(self, key, method, path, body, first):
+        """The first answer, to the byte. What never reached the log is judged again, to the same end."""
+        again = self.send(method, path, body, {"Idempotency-Key": key})
+        assert again is not None and (again.status, again.body) == (first.status, first.body), f"{method} {path}: expected {first}, got {again}"
+        assert again.headers.get("x-sluice-duplicate") == "true" or first.status not in (201, 404) or path.endswith("/batch"), again
 
     def disconnect(self):
         if self.connection is not None:
@@ -240,6 +255,10 @@ class Player:
                 requests.append(("POST", path_of(event_id, "associate-commit"), body, event_id, lambda model, body=body, event_id=event_id: model.associate(event_id, body)))
         return requests
 
+    def step_repeat(self):
+        for keyed in self.random.sample(self.keyed, min(len(self.keyed), 5)):
+            self.repeat(*keyed)
+
     def step_kill(self):
         self.disconnect()
         self.check()
@@ -291,7 +310,7 @@ class Player:
         self.stamps = stamps
 
     def everything(self):
-        return self.query("SELECT * FROM agent_runs ORDER BY id") + self.query("SELECT * FROM run_events ORDER BY id") + self.query("SELECT * FROM commits")
+        return self.query("SELECT * FROM agent_runs ORDER BY id") + self.query("SELECT * FROM run_events ORDER BY id") + self.query("SELECT * FROM commits") + self.query("SELECT * FROM sluice_run_outcomes ORDER BY lsn")
 
 
 class Runs(unittest.TestCase):
@@ -300,7 +319,7 @@ class Runs(unittest.TestCase):
         with Server() as server:
             player = Player(random.Random(seed), server)
             weights = {player.step_create: 30, player.step_refused: 5, player.step_batch: 15, player.step_update: 25, player.step_associate: 8, player.step_event: 8,
-                       player.step_get: 15, player.step_restart: 1, player.step_kill: 3}
+                       player.step_get: 15, player.step_repeat: 10, player.step_restart: 1, player.step_kill: 3}
             for step in range(steps):
                 chosen = player.random.choices(list(weights), list(weights.values()))[0]
                 try:
@@ -317,6 +336,9 @@ class Runs(unittest.TestCase):
         os.unlink(os.path.join(server.data_dir, "runs.sqlite"))
         server.start()
         self.assertEqual(player.everything(), old)
+        for keyed in player.keyed:
+            player.repeat(*keyed)
+        player.disconnect()
         player.check()
         server.stop_clean()
         self.assertEqual(server.verify().returncode, 0)

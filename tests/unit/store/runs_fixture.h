@@ -149,6 +149,7 @@ static inline void rf_init(struct rf *rf)
                                         .shard_count = 1,
                                         .shard_parks = rf->shard_parks,
                                         .busy_timeout_ns = 300 * NS_MS,
+                                        .dedup_ttl_ns = 3600 * NS_S,
                                         .read = rf_read};
 }
 
@@ -194,10 +195,27 @@ static inline void rf_read_acks(struct rf *rf)
 {
     struct spsc *acks = &store_port(rf->store, 0)->acks;
     for (const struct spsc_frame *frame = spsc_take(acks); frame != NULL; frame = spsc_take(acks)) {
-        ASSERT(frame->type == ACK_DURABLE);
-        memcpy(&rf->ended, frame->payload, sizeof rf->ended);
+        ASSERT(frame->type == ACK_DURABLE || frame->type == ACK_OUTCOME);
+        if (frame->type == ACK_DURABLE) {
+            memcpy(&rf->ended, frame->payload, sizeof rf->ended);
+        }
     }
     spsc_release(acks);
+}
+
+static inline uint8_t *rf_claim(struct rf *rf, uint64_t need)
+{
+    struct store_port *port = store_port(rf->store, 0);
+    uint8_t *to = spsc_claim(&port->submit, need);
+    for (unsigned i = 0; to == NULL && i < 10000; i++) { /* full: let the writer work */
+        (void)spsc_publish(&port->submit);
+        (void)park_wake(port->writer_park, false);
+        rf_read_acks(rf);
+        (void)poll(NULL, 0, 1);
+        to = spsc_claim(&port->submit, need);
+    }
+    ASSERT(to != NULL);
+    return to;
 }
 
 /* Into the ring, not yet published; the ring's position behind it. */
@@ -214,15 +232,7 @@ static inline uint64_t rf_submit(struct rf *rf, uint8_t command, const char *eve
                             .payload = {(const uint8_t *)payload, strlen(payload)}};
     uint64_t need =
         sizeof(struct submit_header) + record_padded_bytes(meta_bytes, record.payload.bytes);
-    uint8_t *to = spsc_claim(&port->submit, need);
-    for (unsigned i = 0; to == NULL && i < 10000; i++) { /* full: let the writer work */
-        (void)spsc_publish(&port->submit);
-        (void)park_wake(port->writer_park, false);
-        rf_read_acks(rf);
-        (void)poll(NULL, 0, 1);
-        to = spsc_claim(&port->submit, need);
-    }
-    ASSERT(to != NULL);
+    uint8_t *to = rf_claim(rf, need);
     struct submit_header header = {.record_count = 1,
                                    .kinds = 1u << (unsigned)record.kind,
                                    .time_min_ns = time_ns,
@@ -388,14 +398,77 @@ static inline void rf_sql(const char *path, const char *sql)
     (void)sqlite3_close(db);
 }
 
+/* One request with an Idempotency-Key of its own: count commands that differ in their event ids, e<first>, e<first + step> ...; the ring's
+ * position behind it. payload NULL: creations. */
+struct rf_keyed {
+    uint8_t command;
+    unsigned first, step, count;
+    const char *payload;
+    int64_t time_ns;
+};
+
+static inline size_t rf_keyed_record(uint8_t *to, const struct rf_keyed *keyed, unsigned index)
+{
+    static unsigned serial;
+    uint8_t meta[256];
+    char id[32];
+    char text[256];
+    char key[32];
+    size_t bytes = 0;
+    (void)snprintf(id, sizeof id, "e%u", keyed->first + index * keyed->step);
+    rf_create_text(text, sizeof text, id);
+    if (index == 0) {
+        (void)snprintf(key, sizeof key, "key-%d-%u", (int)getpid(), serial++);
+        struct receipt receipt = {.key = {(const uint8_t *)key, strlen(key)},
+                                  .form = keyed->count == 1 ? FORM_OBJECT : FORM_ARRAY,
+                                  .accepted = keyed->count};
+        bytes = meta_receipt_encode(meta, &receipt);
+    }
+    bytes += meta_run_encode(meta + bytes, keyed->command,
+                             (struct slice){(const uint8_t *)id, strlen(id)});
+    const char *payload = keyed->payload != NULL ? keyed->payload : text;
+    struct record record = {.kind = RECORD_RUN,
+                            .event_time_ns = keyed->time_ns != 0 ? keyed->time_ns : RF_TIME_NS,
+                            .meta = {meta, bytes},
+                            .payload = {(const uint8_t *)payload, strlen(payload)}};
+    return record_encode(to, &record);
+}
+
+static inline uint64_t rf_submit_keyed(struct rf *rf, const struct rf_keyed *keyed)
+{
+    struct store_port *port = store_port(rf->store, 0);
+    int64_t time_ns = keyed->time_ns != 0 ? keyed->time_ns : RF_TIME_NS;
+    struct submit_header header = {.record_count = keyed->count,
+                                   .kinds = 1u << RECORD_RUN,
+                                   .flags = SUBMIT_KEYED,
+                                   .time_min_ns = time_ns,
+                                   .time_max_ns = time_ns,
+                                   .submitted_at_ns = clock_mono_ns()};
+    uint8_t *to = rf_claim(rf, sizeof header + (uint64_t)keyed->count * 512);
+    size_t bytes = 0;
+    for (unsigned i = 0; i < keyed->count; i++) {
+        bytes += rf_keyed_record(to + sizeof header + bytes, keyed, i);
+    }
+    header.records_bytes = (uint32_t)bytes;
+    memcpy(to, &header, sizeof header);
+    return spsc_commit(&port->submit, SUBMIT_REQUEST, sizeof header + bytes);
+}
+
+static inline void rf_put_keyed(struct rf *rf, struct rf_keyed keyed)
+{
+    rf_wait(rf, rf_submit_keyed(rf, &keyed));
+}
+
 /* Everything that commands make. */
 static inline char *rf_dump(const char *path)
 {
     char *runs = rf_query(path, "SELECT * FROM agent_runs ORDER BY id");
     char *events = rf_query(path, "SELECT * FROM run_events ORDER BY id");
+    char *outcomes = rf_query(path, "SELECT * FROM sluice_run_outcomes ORDER BY lsn");
     char *sequences = rf_query(path, "SELECT * FROM sqlite_sequence ORDER BY name");
     char *all = NULL;
-    assert_true(asprintf(&all, "%s---\n%s---\n%s", runs, events, sequences) > 0);
+    assert_true(asprintf(&all, "%s---\n%s---\n%s---\n%s", runs, events, outcomes, sequences) > 0);
+    free(outcomes);
     free(runs);
     free(events);
     free(sequences);

@@ -501,6 +501,30 @@ static void each_command_has_its_result_in_the_order_of_the_log(void **state)
                      9);
 }
 
+static void a_result_that_is_cut_says_so(void **state)
+{
+    (void)state;
+    char text[2048];
+    char said[RUNS_RESULT_TEXT_MAX];
+    rf_open(&rf);
+    start_agent();
+    for (unsigned i = 0; i < 2; i++) {
+        char id[8];
+        (void)snprintf(id, sizeof id, "e%u", i);
+        (void)snprintf(text, sizeof text, "1t%s|2t%0*d|6ts|8ta|10tj|", id,
+                       (int)(RUNS_RESULT_TEXT_MAX + i), 7);
+        rf_put(&rf, CREATE, id, text);
+        rf_put(&rf, ASSOCIATE, id, "47tabcdef0|48tllm|");
+        runs_wake(rf.runs);
+        assert_int_equal(next_result(said).is_cut, 0);
+        struct runs_result result = next_result(said);
+        assert_int_equal(result.outcome, RUNS_ASSOCIATED);
+        assert_int_equal(result.text_bytes, RUNS_RESULT_TEXT_MAX);
+        assert_int_equal(result.is_cut, i);
+    }
+    stop_agent();
+}
+
 static void many_commands_share_a_transaction_and_nobody_misses_a_result(void **state)
 {
     (void)state;
@@ -848,6 +872,7 @@ int main(void)
         CASE(a_log_that_lost_its_end_is_told_and_new_commands_are_applied),
         CASE(another_nodes_database_is_kept_and_the_log_applied_from_its_beginning),
         CASE(each_command_has_its_result_in_the_order_of_the_log),
+        CASE(a_result_that_is_cut_says_so),
         CASE(many_commands_share_a_transaction_and_nobody_misses_a_result),
         CASE(an_orderly_stop_applies_what_is_durable),
         CASE(a_stuck_reader_is_told_and_loses_nothing),
