@@ -276,7 +276,7 @@ void conn_answered(struct server *server, struct conn *conn, bool must_close)
 {
     ASSERT(conn->state == CONN_OPEN);
     ASSERT(conn->unanswered > 0);
-    conn->unanswered--;
+    conn_set_unanswered(server, conn, conn->unanswered - 1);
     conn->active_ns = server->now_ns;
     stat_add(&server->stats->answers, 1);
     if (must_close) {

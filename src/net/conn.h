@@ -35,6 +35,7 @@
 #include "core/arena.h"
 #include "core/wheel.h"
 #include "net/content_decode.h"
+#include "net/density.h"
 #include "net/http_chunked.h"
 #include "net/io.h"
 #include "net/server.h"
@@ -195,8 +196,8 @@ struct server {
     struct content_decoder *decoder;
     struct listener listeners[SERVER_LISTEN_MAX];
     uint64_t now_ns;
-    uint64_t event_interval_ns; /* average time between events, lately */
-    uint64_t accept_retry_ns;   /* 0: no listener waits to be armed again */
+    struct density density;   /* of its events */
+    uint64_t accept_retry_ns; /* 0: no listener waits to be armed again */
     bool is_draining;
 
     struct conn *conns; /* slots */
@@ -204,6 +205,8 @@ struct server {
     uint32_t slot_touched; /* slots ever used are [0, slot_touched) */
     struct conn *free_first;
     uint32_t open_count;
+    uint32_t
+        waiting_count; /* connections with one unanswered request: they say nothing until then */
     struct conn_queue queues[LIST_COUNT];
     struct conn *presenting; /* its request is with on_request: nothing of it may be freed */
     struct conn *judging;    /* its head is with on_head */
@@ -232,6 +235,8 @@ void conn_table_close(struct server *server);
 /* A slot in a new life with state CONN_OPEN, or NULL when all are in use. */
 struct conn *conn_table_take(struct server *server) MUST_USE;
 void conn_table_give(struct server *server, struct conn *conn);
+/* The one way to change conn->unanswered: waiting_count goes with it. */
+void conn_set_unanswered(struct server *server, struct conn *conn, uint32_t unanswered);
 /* The connection of that handle, or NULL when it has gone. */
 struct conn *conn_table_find(const struct server *server, uint32_t index, uint32_t generation);
 /* Does nothing when it is listed. */

@@ -70,7 +70,7 @@ static void conn_request_begin(struct server *server, struct conn *conn,
     conn->is_head_method = head->method == HTTP_HEAD;
     conn->is_http10 = head->version_minor == 0;
     conn->closes_after = !head->is_keep_alive || server->is_draining;
-    conn->unanswered++;
+    conn_set_unanswered(server, conn, conn->unanswered + 1);
     conn->active_ns = server->now_ns;
     conn_request_note_size(conn, head->content_length);
 }
@@ -95,7 +95,7 @@ static bool conn_request_call(struct server *server, struct conn *conn, const ui
     if (verdict == HTTP_LATER) {
         ASSERT(request.deferred_count > 0);
         ASSERT(conn->unanswered == request.deferred_count + 1);
-        conn->unanswered--;
+        conn_set_unanswered(server, conn, conn->unanswered - 1);
         conn->closes_after = false;
         conn->wait = WAIT_ANSWERS;
         return false;

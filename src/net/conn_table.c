@@ -61,11 +61,21 @@ void conn_table_give(struct server *server, struct conn *conn)
     ASSERT(conn->state == CONN_CLOSING);
     ASSERT(!wheel_is_armed(&conn->timer));
     ASSERT(server->open_count > 0);
+    conn_set_unanswered(server, conn, 0); /* nobody is left to hear the answers */
     conn->state = CONN_FREE;
     conn->next_free = server->free_first;
     server->free_first = conn;
     server->open_count--;
+    ASSERT(server->waiting_count <= server->open_count);
     conn_table_count_open(server);
+}
+
+void conn_set_unanswered(struct server *server, struct conn *conn, uint32_t unanswered)
+{
+    server->waiting_count -= conn->unanswered == 1;
+    conn->unanswered = unanswered;
+    server->waiting_count += conn->unanswered == 1;
+    ASSERT(server->waiting_count <= server->open_count);
 }
 
 struct conn *conn_table_find(const struct server *server, uint32_t index, uint32_t generation)

@@ -96,9 +96,11 @@ void io_shut(struct io *io, struct io_key key, int fd);
 void io_wake(struct io *io, int fd);
 
 /* Submits what is queued and waits at most wait_ns for an event (0: only look), in one system call
- * at most; gathering says how much company the first event may wait for. Returns the number of
- * events for io_next, or -errno when the ring is beyond use. */
-int io_poll(struct io *io, uint64_t wait_ns, enum io_gathering gathering) MUST_USE;
+ * at most; gathering says how much company the first event may wait for, company_max how much there
+ * can be (a hint: who has it wrong waits no longer than gathering says). Returns the number of events
+ * for io_next, or -errno when the ring is beyond use. */
+int io_poll(struct io *io, uint64_t wait_ns, enum io_gathering gathering,
+            uint32_t company_max) MUST_USE;
 /* The next event of this pass; false when there is none left. */
 bool io_next(struct io *io, struct io_event *event);
 void io_buffer_give(struct io *io, const struct io_event *event);

@@ -215,26 +215,19 @@ static void server_take_counts(struct server *server)
     atomic_store_explicit(&server->stats->cq_overflows, counts.cq_overflows, memory_order_relaxed);
 }
 
-/* Events closer together than this make gathering worth 50 us of latency: some 50,000 events
- * (25,000 requests) a second. */
-#define DENSE_INTERVAL_NS (20 * NS_US)
-#define IDLE_INTERVAL_NS  (10 * NS_MS)
-
-/* An exponential average over some eight passes; one idle gap ends density at once. */
-static void server_note_density(struct server *server, uint64_t now_ns, int count)
-{
-    uint64_t gap = u64_min(now_ns - server->now_ns, IDLE_INTERVAL_NS);
-    uint64_t interval = gap / (uint64_t)(count > 0 ? count : 1);
-    server->event_interval_ns =
-        gap == IDLE_INTERVAL_NS ? gap : (server->event_interval_ns * 7 + interval) / 8;
-}
-
 static enum io_gathering server_gathering(const struct server *server, bool is_patient)
 {
-    if (server->event_interval_ns >= DENSE_INTERVAL_NS) {
+    if (!density_is_high(&server->density)) {
         return IO_GATHER_SENDS;
     }
     return is_patient ? IO_GATHER_LONG : IO_GATHER_SHORT;
+}
+
+/* How many clients may send something: all but those that wait for an answer. One with several
+ * requests on their way does not wait for one before it sends the next. */
+static uint32_t server_company(const struct server *server)
+{
+    return server->open_count - server->waiting_count;
 }
 
 int server_poll(struct server *server, uint64_t wait_ns, bool is_patient)
@@ -243,12 +236,12 @@ int server_poll(struct server *server, uint64_t wait_ns, bool is_patient)
 
     ASSERT_ROLE(ROLE_SHARD);
     int count = io_poll(server->io, server_has_work(server) ? 0 : wait_ns,
-                        server_gathering(server, is_patient));
+                        server_gathering(server, is_patient), server_company(server));
     if (UNLIKELY(count < 0)) {
         return count;
     }
     uint64_t now_ns = clock_mono_ns();
-    server_note_density(server, now_ns, count);
+    density_note(&server->density, now_ns - server->now_ns, (uint32_t)count);
     server->now_ns = now_ns;
     server_refresh_date(server);
     while (io_next(server->io, &event)) { /* bound: the events of this pass */
