@@ -3,6 +3,7 @@
 #include "app_forward.h"
 #include "app_runs.h"
 #include "app_side.h"
+#include "app_witness.h"
 #include "api/ops.h"
 #include "api/query_pool.h"
 #include "api/record_keys.h"
@@ -162,17 +163,30 @@ static void app_report_recovery(const struct recovery_report *report)
     }
 }
 
+static void app_report_lineage(const struct lineage *lineage)
+{
+    char stream[ULID_TEXT_BYTES + 1] = "";
+    if (lineage->count != 0) {
+        struct ulid current = lineage_current(lineage);
+        ulid_format(stream, &current);
+        LOG(LOGLINE_INFO, "stream", "new records go upstream as stream %s", stream);
+    }
+}
+
 static int app_open_store(struct app *app, struct err *err)
 {
-    const struct config *config = app_config(app);
+    struct config *config = &app->policies[app->policy_count - 1]->config;
     struct recovery_report report = {0};
     app->keys_scratch = mem_alloc(LOOKUP_SCRATCH_BYTES);
     struct store_options options = app_store_options(config, app->set.count, app->keys_scratch);
+    options.witness = app_witness;
+    options.witness_context = config;
     int result = store_open(&app->store, &options, NULL, &report, err);
     if (result < 0) {
         return result;
     }
     app_report_recovery(&report);
+    app_report_lineage(store_lineage(app->store));
     app->set.store = app->store;
     app->set.status = store_status(app->store);
     app->set.ledger_base_lsn = report.last_lsn;

@@ -14,6 +14,7 @@
 #include "model/lookup.h"
 #include "store/backup.h"
 #include "store/catalog.h"
+#include "store/lineage.h"
 #include "store/node.h"
 #include "store/reader.h"
 #include "store/runs_verify.h"
@@ -98,11 +99,31 @@ static int verify_runs(struct verify_command *command, struct file_io *io, struc
     return r < 0 ? r : runs_verify(&command->runs, path, text, &command->runs_faults, err);
 }
 
+/* Where nobody has a name yet, nobody has a lineage either. */
+static int verify_lineage(struct verify_report *report, struct file_io *io, struct err *err)
+{
+    struct ulid node;
+    int r = node_read(&node, io, err);
+    if (r < 0) {
+        return 0; /* a damaged name is made again from the log */
+    }
+    struct lineage *lineage = mem_alloc(sizeof *lineage);
+    r = lineage_read(lineage, io, node, err);
+    mem_free(lineage);
+    if (r == ERR_CORRUPT) {
+        verify_on_fault(NULL, err->text);
+        report->faults++;
+        return 0;
+    }
+    return r;
+}
+
 static int verify_all(struct verify_command *command, struct file_io *io, struct err *err)
 {
     int r = verify_runs(command, io, err); /* first: see runs_verify.h */
     r = r < 0 ? r : verify_log(io, &command->report, err);
     r = r < 0 ? r : verify_catalog(command->data_dir, io, &command->report, err);
+    r = r < 0 ? r : verify_lineage(&command->report, io, err);
     if (r == 0) {
         runs_verify_position(&command->runs, command->report.last_lsn, &command->runs_faults);
         command->report.faults += command->runs_fault_count;

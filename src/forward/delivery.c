@@ -201,28 +201,6 @@ static void targets_known(const struct delivery *delivery)
     }
 }
 
-/* A cursor beyond the end of the log: records that were durable are gone. What comes now gets their LSNs anew. */
-static void position_after_loss(struct delivery *delivery)
-{
-    uint64_t durable = delivery_durable(delivery);
-    LOG(LOGLINE_ERROR, "forward_log_lost",
-        "sink %s had passed LSN %" PRIu64 ", the log ends with %" PRIu64
-        ": records were lost, or the log was put back from a backup; the sink goes on behind the "
-        "end of the log",
-        delivery->sink->name, delivery->position.live_next - 1, durable);
-    uint64_t quarantined = delivery->position.quarantined;
-    for (size_t i = 0; i < delivery->batch_count; i++) {
-        if (delivery->batches[i]->frozen.quarantine_id == 0) {
-            delivery_rows_gone(delivery->batches[i]);
-        }
-    }
-    /* What is in quarantine stays, and in the ledger: it counts from so many LSNs before the end. */
-    delivery->position = (struct sink_position){.start_lsn = durable + 1 - quarantined,
-                                                .live_next = durable + 1,
-                                                .quarantined = quarantined};
-    delivery->is_position_dirty = true;
-}
-
 static int load(struct delivery *delivery, struct err *err)
 {
     const char *name = delivery->sink->name;
@@ -230,7 +208,8 @@ static int load(struct delivery *delivery, struct err *err)
     if (r < 0) {
         return r;
     }
-    if (r == 0) {
+    bool is_new = r == 0;
+    if (is_new) {
         position_begin(delivery);
     }
     commit_picture(delivery);
@@ -239,11 +218,9 @@ static int load(struct delivery *delivery, struct err *err)
         return r;
     }
     targets_known(delivery);
-    if (delivery->position.live_next > delivery_durable(delivery) + 1) {
-        position_after_loss(delivery);
-    }
+    r = delivery_cut(delivery, is_new, err);
     commit_picture(delivery);
-    return 0;
+    return r;
 }
 
 static uint32_t kinds_of(const struct delivery_options *options, const struct protocol *protocol)

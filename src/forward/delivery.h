@@ -12,6 +12,9 @@
  * later; until then nothing is read, frozen or taken in, what was sent stays under way, and pictures and the LSN to retain stay those of
  * the last commit.
  *
+ * Streams. What an upstream is told as the sender (keys, protocols, object names) is the stream of a batch's LSNs (store/lineage.h), and no
+ * batch has LSNs of two; only a whole segment file may, which has the stream of its last.
+ *
  * Lanes. A sink that keeps up has one position. When it has fallen far behind (BACKLOG_RECORDS or BACKLOG_AGE) and its
  * upstream takes requests again, the range it is behind becomes the backlog lane and the live lane jumps to the newest
  * record: live data and old data are interleaved, never in one request; one connection is kept for live data. The backlog
@@ -26,6 +29,7 @@
 #include "forward/forward_db.h"
 #include "forward/sink_status.h"
 #include "forward/transport.h"
+#include "store/lineage.h"
 #include "store/scan.h"
 
 #define BACKLOG_RECORDS UINT64_C(100000)
@@ -37,6 +41,7 @@ struct delivery_options {
     const struct config_sink *sink; /* borrowed, as all below */
     unsigned sink_index;            /* of the transport */
     struct ulid node;
+    const struct lineage *lineage; /* NULL: every LSN is of the node's own stream */
     struct scan_source source;
     const struct store_status
         *status; /* durable_lsn, first_lsn; NULL for tools: log_end, log_begin */
@@ -60,7 +65,8 @@ struct delivery_options {
 };
 
 /* Reads position and frozen batches from the database; a sink that is new begins by sink.from. Batches that were frozen
- * under another encoding are frozen anew, said and counted. */
+ * under another encoding are frozen anew, said and counted. LSNs that have become other records' since the sink passed them are taken
+ * back (delivery_cut.c); ERR_LIMIT: of a replay job. */
 int delivery_open(struct delivery **delivery, const struct delivery_options *options,
                   struct err *err) MUST_USE;
 void delivery_close(struct delivery *delivery);

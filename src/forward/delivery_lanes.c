@@ -32,13 +32,27 @@ static uint64_t lane_end(const struct delivery *delivery, enum lane_id id)
     return delivery->end_lsn_max == UINT64_MAX ? UINT64_MAX : delivery->end_lsn_max + 1;
 }
 
+/* A request ends with its stream. The scan knows where it was to end, so it is another one behind a border. */
+static void lane_set_end(struct delivery *delivery, enum lane_id id)
+{
+    struct reading *lane = &delivery->lanes[id];
+    uint64_t border = delivery_border(delivery, *lane_position(delivery, id));
+    uint64_t end_lsn = u64_min(lane_end(delivery, id), border);
+    if (end_lsn != lane->end_lsn) {
+        ASSERT(!lane->has_carry);
+        scan_free(lane->scan);
+        lane->scan = NULL;
+    }
+    lane->end_lsn = end_lsn;
+}
+
 void delivery_lanes_open(struct delivery *delivery)
 {
     for (unsigned i = 0; i < DELIVERY_LANES; i++) {
         struct reading *lane = &delivery->lanes[i];
         lane->delivery = delivery;
         delivery_read_reset(lane, *lane_position(delivery, (enum lane_id)i));
-        lane->end_lsn = lane_end(delivery, (enum lane_id)i);
+        lane_set_end(delivery, (enum lane_id)i);
     }
 }
 
@@ -92,7 +106,7 @@ static bool lane_begin(struct delivery *delivery, enum lane_id id, uint64_t now_
         return false;
     }
     lane->first_lsn = *lane_position(delivery, id);
-    lane->end_lsn = lane_end(delivery, id);
+    lane_set_end(delivery, id);
     delivery_read_begin(lane, slot, clock_real_ns());
     return true;
 }
@@ -189,7 +203,7 @@ static bool is_due(const struct delivery *delivery, enum lane_id id, uint64_t no
     }
     bool is_empty = lane->slot->encoder.record_count == 0;
     uint64_t wait_ns = is_empty ? PASS_AFTER_NS : delivery->sink->linger_ns;
-    if (lane->is_full || lane->next_lsn >= lane_end(delivery, id)) {
+    if (lane->is_full || lane->next_lsn >= lane->end_lsn) {
         return true;
     }
     if (is_empty && lane->next_lsn - lane->first_lsn >= BATCH_LSNS_MAX / 4) {

@@ -12,6 +12,7 @@
 #include "core/logline.h"
 #include "core/mem.h"
 #include "forward/delivery_parts.h"
+#include "forward/streams.h"
 
 #define LOAD_AGAIN_NS (1 * NS_S)
 
@@ -158,6 +159,14 @@ static void load_quarantined(struct batch *batch)
     }
     struct forward_record record = {
         .lsn = item->lsn, .received_at_ns = item->received_at_ns, .record = item->record};
+    struct ulid stream = delivery->options.node;
+    r = streams_item_get(delivery->options.db, item->id, &stream, &err);
+    if (r < 0) {
+        delivery_load_failed(batch, &err);
+        mem_free(item);
+        return;
+    }
+    batch->slot->encoder.node = stream;
     encoder_begin(&batch->slot->encoder, batch->frozen.frozen_at_ns);
     r = encoder_add(&batch->slot->encoder, &record, &err);
     if (r < 0) {

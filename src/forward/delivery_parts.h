@@ -136,6 +136,7 @@ struct delivery {
 
     struct sink_position position; /* as wanted */
     bool is_position_dirty;
+    bool must_write_stream; /* with the position: it stands in the current stream now */
     struct batch **batches;
     size_t batch_count, batch_room;
     struct note *notes;
@@ -245,6 +246,13 @@ void delivery_segments_load(struct batch *batch);
 /* delivery_verdict.c */
 void delivery_verdict_on_answer(void *context, const struct upstream_answer *answer);
 void delivery_verdict_take(struct delivery *delivery, uint64_t now_ns);
+
+/* delivery_cut.c: streams. */
+struct ulid delivery_stream(const struct delivery *delivery, uint64_t lsn);
+/* The smallest LSN above lsn that no batch with lsn may hold; UINT64_MAX: none. */
+uint64_t delivery_border(const struct delivery *delivery, uint64_t lsn);
+/* After position and batches were loaded: takes back what LSNs do not mean any more. is_new: the sink has no place yet. */
+int delivery_cut(struct delivery *delivery, bool is_new, struct err *err) MUST_USE;
 
 /* delivery_send.c */
 void delivery_send_all(struct delivery *delivery, uint64_t now_ns);

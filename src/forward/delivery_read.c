@@ -217,6 +217,7 @@ void delivery_read_begin(struct reading *reading, struct slot *slot, int64_t fro
     reading->damaged = reading->expired = reading->unsupported = 0;
     reading->payload_bytes = 0;
     reading->oldest_ns = reading->newest_ns = 0;
+    slot->encoder.node = delivery_stream(reading->delivery, reading->first_lsn);
     encoder_begin(&slot->encoder, frozen_at_ns);
     slot->encoder.covered_kinds = reading->delivery->kinds;
     slot->encoder.is_refreezing = reading->batch != NULL && reading->batch->has_manifest;
@@ -319,21 +320,21 @@ static uint64_t key_hash(const struct delivery *delivery, const struct frozen *f
     return digest_64(frozen->only, hash);
 }
 
-/* NODE-SINK-FIRST-LAST-HASH: no key ever stands for two contents, not even when LSNs come again after the log was lost. A letter
+/* STREAM-SINK-FIRST-LAST-HASH: no key ever stands for two contents, not even when LSNs come again after the log was lost. A letter
  * before the hash tells people what is less than the range: q one record from quarantine, i what item verdicts left, f what a
  * filter lets through. */
 static void key_make(struct batch *batch)
 {
     const struct delivery *delivery = batch->delivery;
     const struct frozen *frozen = &batch->frozen;
-    char node[ULID_TEXT_BYTES];
+    char stream[ULID_TEXT_BYTES];
     const char *part = frozen->quarantine_id != 0             ? "q"
                        : frozen->only.bytes != 0              ? "i"
                        : delivery->options.filter_digest != 0 ? "f"
                                                               : "";
-    ulid_format(node, &delivery->options.node);
+    ulid_format(stream, &batch->slot->encoder.node);
     int n = snprintf(batch->key, sizeof batch->key, "%.*s-%s-%" PRIu64 "-%" PRIu64 "-%s%016" PRIx64,
-                     (int)sizeof node, node, delivery->sink->name, frozen->first_lsn,
+                     (int)sizeof stream, stream, delivery->sink->name, frozen->first_lsn,
                      frozen->last_lsn, part, key_hash(delivery, frozen));
     ASSERT(n > 0 && (size_t)n < sizeof batch->key);
 }

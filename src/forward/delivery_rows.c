@@ -11,6 +11,7 @@
 #include "core/logline.h"
 #include "core/mem.h"
 #include "forward/delivery_parts.h"
+#include "forward/streams.h"
 
 /* ---- only: sorted offsets, u32 little endian ---- */
 
@@ -148,6 +149,15 @@ void delivery_rows_notes_free(struct note **notes)
     }
 }
 
+/* The record keeps the stream that it has now: its LSN may become another's. Nothing is written of the node's own. */
+static int item_stream_put(struct delivery *delivery, const struct quarantined *item,
+                           struct err *err)
+{
+    struct ulid stream = delivery_stream(delivery, item->lsn);
+    bool is_own = memcmp(stream.bytes, delivery->options.node.bytes, sizeof stream.bytes) == 0;
+    return is_own ? 0 : streams_item_put(delivery->options.db, item->id, &stream, err);
+}
+
 static int note_write(struct delivery *delivery, struct note *note, struct err *err)
 {
     struct forward_db *db = delivery->options.db;
@@ -156,6 +166,7 @@ static int note_write(struct delivery *delivery, struct note *note, struct err *
     switch (note->type) {
     case NOTE_PUT:
         r = forward_db_quarantine_put(db, item, err);
+        r = r == 0 ? item_stream_put(delivery, item, err) : r;
         break;
     case NOTE_SET:
         r = forward_db_quarantine_set(db, item->id, item->state, item->status, item->reason,
@@ -211,6 +222,10 @@ int delivery_rows_write(struct delivery *delivery, struct err *err)
         r = forward_db_sink_put(delivery->options.db, delivery->sink->name, &delivery->position,
                                 err);
     }
+    if (r == 0 && delivery->must_write_stream) {
+        struct ulid current = delivery_stream(delivery, UINT64_MAX);
+        r = streams_sink_put(delivery->options.db, delivery->sink->name, &current, err);
+    }
     return r < 0 ? err_wrap(err, r, "sink %s", delivery->sink->name) : 0;
 }
 
@@ -230,6 +245,7 @@ void delivery_rows_committed(struct delivery *delivery)
     delivery->batch_count = kept;
     delivery_rows_notes_free(&delivery->notes);
     delivery->is_position_dirty = false;
+    delivery->must_write_stream = false;
 }
 
 static bool on_batch(void *context, const struct frozen *frozen)

@@ -55,6 +55,7 @@ static void read_begin(struct delivery *delivery, struct slot *slot, struct batc
 {
     struct encoder *encoder = &slot->encoder;
     const char *suffix = segment->state == VIEW_COMPACTED ? "slc" : "seg";
+    encoder->node = delivery_stream(delivery, segment->footer.last_lsn);
     encoder_segment(encoder, segment->id, suffix, (uint32_t)segment->footer.record_count);
     encoder->body.limit = (size_t)u64_max(segment->stored_bytes, FORWARD_BODY_MAX);
     (void)body_room(&encoder->body,

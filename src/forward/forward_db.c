@@ -30,6 +30,7 @@ enum statement_id {
     S_QUARANTINE_PUT,
     S_QUARANTINE_SET,
     S_QUARANTINE_DELETE,
+    S_STREAM_DELETE,
     S_QUARANTINE_GET,
     S_QUARANTINE_LIST,
     S_QUARANTINE_LIST_SINK,
@@ -76,6 +77,8 @@ static const struct {
                           "UPDATE quarantine SET state = ?2, status = ?3, reason = ?4, "
                           "refused_at = ?5 WHERE id = ?1"},
     [S_QUARANTINE_DELETE] = {"remove a quarantined record", "DELETE FROM quarantine WHERE id = ?1"},
+    [S_STREAM_DELETE] = {"remove a quarantined record's stream",
+                         "DELETE FROM meta WHERE key = 'quarantine.' || ?1 || '.stream'"},
     [S_QUARANTINE_GET] = {"read a quarantined record",
                           "SELECT " QUARANTINE_COLUMNS ", id FROM quarantine WHERE id = ?1"},
     [S_QUARANTINE_LIST] = {"list the quarantine",
@@ -566,7 +569,16 @@ int forward_db_quarantine_delete(struct forward_db *db, uint64_t id, struct err 
     }
     bind_u64(statement, 1, id);
     r = finish_write(db, S_QUARANTINE_DELETE, err);
-    return r == 0 ? err_set(err, -ENOENT, "quarantine has no record %" PRIu64, id) : r < 0 ? r : 0;
+    if (r <= 0) {
+        return r < 0 ? r : err_set(err, -ENOENT, "quarantine has no record %" PRIu64, id);
+    }
+    r = take_write(db, S_STREAM_DELETE, &statement, err); /* streams.h */
+    if (r < 0) {
+        return r;
+    }
+    bind_u64(statement, 1, id);
+    r = finish_write(db, S_STREAM_DELETE, err);
+    return r < 0 ? r : 0;
 }
 
 /* item borrows from the row. False: no item that we wrote. */

@@ -19,7 +19,7 @@
  * remove again; one that finds none (a file brought back from a backup) reads the file alone, without locks.
  *
  * Schema (user_version FORWARD_DB_VERSION, STRICT):
- *   meta(key, value)       node; last_lsn (witness: largest LSN delivered; beyond the log's end: log lost, reported)
+ *   meta(key, value)       node; streams (streams.h), where the log has a lineage
  *   sinks(name, start_lsn, live_next, backlog_next, backlog_end, delivered, filtered, quarantined, expired, damaged,
  *         dropped, updated_at)
  *   batches(sink, first_lsn, last_lsn, lane, records, payload_bytes, encoding, digest, frozen_at, attempts, only, quarantine_id,

@@ -123,6 +123,7 @@ static int open_deliveries(struct forwarder *forwarder, struct err *err)
             .sink = &options->sinks[i],
             .sink_index = i,
             .node = store_node(options->store),
+            .lineage = store_lineage(options->store),
             .source = {store_views(options->store), store_recent(options->store),
                        &status->durable_lsn},
             .status = status,

@@ -19,6 +19,7 @@
 #include "core/mem.h"
 #include "forward/poller_find.h"
 #include "forward/poller_one.h"
+#include "store/lineage.h"
 #include "store/store.h"
 
 #define SLEEP_NS       (250 * NS_MS) /* so that the heartbeat stays fresh */
@@ -116,8 +117,8 @@ static void open_places(struct poller_set *set)
     for (unsigned i = 0; i < options->poller_count; i++) {
         memcpy(set->places[i].name, options->pollers[i].name, sizeof set->places[i].name);
     }
-    int r = poller_cache_read(options->data_dir, store_node(options->store), set->places,
-                              options->poller_count);
+    int r = poller_cache_read(options->data_dir, lineage_current(store_lineage(options->store)),
+                              set->places, options->poller_count);
     if (r == -EINVAL) {
         LOG(LOGLINE_WARNING, "poller",
             "%s/" POLLER_CACHE_FILE " is damaged or another node's: the log is read instead",
@@ -242,8 +243,8 @@ static void write_cache(struct poller_set *set, uint64_t now_ns)
         set->places[i].as_of_lsn = as_of_lsn;
     }
     set->cache_at_ns = now_ns;
-    int r = poller_cache_write(options->data_dir, store_node(options->store), set->places,
-                               options->poller_count, &err);
+    int r = poller_cache_write(options->data_dir, lineage_current(store_lineage(options->store)),
+                               set->places, options->poller_count, &err);
     if (r < 0 && !set->has_said_cache) {
         LOG(LOGLINE_WARNING, "poller", "%s; the next start reads more of the log", err.text);
     }

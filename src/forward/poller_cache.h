@@ -2,7 +2,7 @@
  * poller_cache: DIR/poller.cache: where each poller stood, so that a start need not read the whole log for its marks. The log is the
  * truth; the file is believed only as far as the log does not speak against it (poller_find.h). Lines of text:
  *
- *   sluice poller cache 1 <node ULID>
+ *   sluice poller cache 1 <ULID of the node, or of its current stream (store/lineage.h)>
  *   <name> <as_of_lsn> <mark_lsn> <mark in hex, or ->
  *   end <CRC32C of all lines before, in hex>
  *

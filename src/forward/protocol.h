@@ -43,7 +43,8 @@ struct encoder_time {
 struct encoder {
     const struct protocol *protocol;
     const struct config_sink *sink; /* borrowed */
-    struct ulid node;
+    struct ulid
+        node; /* the stream of the records (store/lineage.h): set by the owner before begin, else that of open */
     int64_t frozen_at_ns; /* the only time a body may speak of besides the records' own */
     const char *
         key; /* borrowed: the batch's idempotency key; NULL until it is known: only end may use it */

@@ -246,6 +246,7 @@ static int open_delivery(struct replay *replay, struct err *err)
     struct delivery_options options = {
         .sink = plan->sink,
         .node = replay->log->node,
+        .lineage = replay->log->lineage,
         .source = replay_log_source(replay->log),
         .status = replay->log->status,
         .db = replay->db,

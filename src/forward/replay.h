@@ -14,7 +14,7 @@
  * refused. One process at a time works at a job (flock of DIR/replay/JOB.lock).
  *
  * A record has its own ULID and LSN, the sink's format, and the same bytes as in live forwarding. The batches are the job's own, and
- * so are their keys (NODE-SINK-FIRST-LAST-HASH, delivery_read.c).
+ * so are their keys (STREAM-SINK-FIRST-LAST-HASH, delivery_read.c).
  */
 #ifndef FORWARD_REPLAY_H
 #define FORWARD_REPLAY_H

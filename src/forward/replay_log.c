@@ -152,6 +152,7 @@ int replay_log_open(struct replay_log *log, const char *data_dir,
 {
     *log = (struct replay_log){.on_problem = on_problem, .context = context};
     log->status = mem_alloc(sizeof *log->status);
+    log->lineage = mem_alloc(sizeof *log->lineage);
     atomic_store_explicit(&log->status->first_lsn, 1, memory_order_relaxed); /* one thread */
     int r = file_io_real_open_existing(&log->io, data_dir, err);
     if (r == 0) {
@@ -166,6 +167,8 @@ int replay_log_open(struct replay_log *log, const char *data_dir,
         r = log_views_load(log->views, log->io, NULL, NULL, err);
         note_begin(log);
     }
+    /* After the end: a server that starts meanwhile writes it before any record that it speaks of. */
+    r = r == 0 ? lineage_read(log->lineage, log->io, log->node, err) : r;
     log->loaded_ns = clock_mono_ns();
     return r;
 }
@@ -179,6 +182,7 @@ void replay_log_close(struct replay_log *log)
         log->io->ops->destroy(log->io);
     }
     mem_free(log->status);
+    mem_free(log->lineage);
     *log = (struct replay_log){0};
 }
 

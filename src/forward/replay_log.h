@@ -12,6 +12,7 @@
 
 #include "core/err.h"
 #include "core/ulid.h"
+#include "store/lineage.h"
 #include "store/scan.h"
 #include "store/store.h"
 
@@ -22,6 +23,7 @@ struct replay_log {
     struct file_io *io;
     struct log_views *views;
     struct ulid node;
+    struct lineage *lineage;         /* as of the end of the log, or later */
     struct store_status *status;     /* durable_lsn: the end; first_lsn: of the oldest record */
     uint64_t tail_first, tail_bytes; /* of the newest file when the end was looked for */
     uint64_t loaded_ns;

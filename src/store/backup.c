@@ -14,7 +14,9 @@
 #include "core/mem.h"
 #include "store/backup_files.h"
 #include "store/catalog.h"
+#include "store/lineage.h"
 #include "store/node.h"
+#include "store/origins.h"
 #include "store/segment.h"
 #include "store/view_load.h"
 #include "store/walk_file.h"
@@ -48,18 +50,22 @@ static void leave_out(void *context, const char *line)
     }
 }
 
-static int take_node(struct backup *backup, struct err *err)
+/* A small file that is only ever replaced whole. Not there, or removed meanwhile: nothing to do. */
+static int take_file(struct backup *backup, const char *name, struct err *err)
 {
     char from[BACKUP_PATH_MAX];
     char to[BACKUP_PATH_MAX];
     struct backup_entry entry;
-    int r = backup_path(from, backup->data_dir, NODE_FILE, err);
-    r = r == 0 ? backup_path(to, backup->to, NODE_FILE, err) : r;
+    int r = backup_path(from, backup->data_dir, name, err);
+    r = r == 0 ? backup_path(to, backup->to, name, err) : r;
     if (r < 0 || access(from, F_OK) != 0) {
         return r;
     }
     r = backup_copy_file(&backup->copy, from, to, entry.digest, &entry.bytes, err);
-    return r == 0 ? add_entry(backup, &entry, NODE_FILE, err) : r;
+    if (r == -ENOENT && access(from, F_OK) != 0) {
+        return 0;
+    }
+    return r == 0 ? add_entry(backup, &entry, name, err) : r;
 }
 
 /* Under the name that it has in a data directory. */
@@ -235,16 +241,18 @@ static int take_log(struct backup *backup, struct log_views *views, struct err *
 static int take_all(struct backup *backup, struct err *err)
 {
     struct log_views *views = NULL;
-    int r = take_node(backup, err);
+    int r = take_file(backup, NODE_FILE, err);
     r = r == 0 ? take_catalog(backup, err) : r;
     r = r == 0 ? take_runs(backup, err) : r;
+    r = r == 0 ? take_file(backup, ORIGINS_FILE, err) : r;
     r = r == 0 ? log_views_open(&views, backup->io, err) : r;
     if (r < 0) {
         return r;
     }
     r = take_log(backup, views, err);
     log_views_close(views);
-    return r;
+    /* After the log: an entry is there before any record that it speaks of. */
+    return r == 0 ? take_file(backup, LINEAGE_FILE, err) : r;
 }
 
 /* Everything, under the manifest that names it; that one appears when the files are there to stay. */

@@ -5,10 +5,13 @@
 #include "store/backup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/backup_files.h"
+#include "store/lineage.h"
 #include "store/segment.h"
 
 static int take_back(struct backup_copy *copy, const char *from, const char *data_dir,
@@ -86,11 +89,32 @@ static int staging_path(char *staging, const char *data_dir, struct err *err)
                : err_set(err, -ENAMETOOLONG, "%s: too long", data_dir);
 }
 
+/* There before the directory has its name: no server ever starts on a restored log that does not know that it is one. */
+static int mark_restored(const char *staging, struct err *err)
+{
+    static const char text[] =
+        "restored; the next start begins another stream and removes this file\n";
+    char path[BACKUP_PATH_MAX];
+    int r = backup_path(path, staging, LINEAGE_MARKER, err);
+    if (r < 0) {
+        return r;
+    }
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    bool is_good =
+        fd >= 0 && write(fd, text, sizeof text - 1) == (ssize_t)sizeof text - 1 && fsync(fd) == 0;
+    r = is_good ? 0 : errno == 0 ? -EIO : -errno;
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return r == 0 ? 0 : err_set(err, r, "write %s: %s", path, err_name(r));
+}
+
 static int fill_staging(FILE *manifest, struct backup_copy *copy, const char *from,
                         const char *staging, struct err *err)
 {
     char log[BACKUP_PATH_MAX];
     int r = walk_manifest(manifest, copy, from, staging, err);
+    r = r == 0 ? mark_restored(staging, err) : r;
     r = r == 0 ? backup_path(log, staging, SEGMENT_DIR, err) : r;
     r = r == 0 ? backup_sync_dir(log, err) : r;
     return r == 0 ? backup_sync_dir(staging, err) : r;

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/buf.h"
 #include "core/clock.h"
@@ -22,6 +23,7 @@
 #include "core/mem.h"
 #include "store/catalog_schema.h"
 #include "store/segment.h"
+#include "store/sqlite_file.h"
 
 #define RETRY_NS (5 * NS_S)
 #define SLEEP_NS (NS_S / 4)
@@ -361,13 +363,32 @@ static int look_beyond(struct catalog *catalog, enum catalog_found *found, struc
     char text[32] = "0";
     int r = catalog_meta_get(catalog->db, "applied_lsn", text, sizeof text, err);
     if (r == 1 && strtoull(text, NULL, 10) > catalog->options.last_lsn) {
-        LOG(LOGLINE_ERROR, "catalog_beyond",
-            "the catalog has seen LSN %s, the log ends at %" PRIu64
-            ": records are missing at its end (restored from an older copy?)",
-            text, catalog->options.last_lsn);
         *found = CATALOG_BEYOND;
     }
     return r < 0 ? r : 0;
+}
+
+uint64_t catalog_seen(const char *data_dir, const struct ulid *node)
+{
+    char path[4096];
+    char mine[ULID_TEXT_BYTES + 1] = "";
+    char text[64] = "";
+    struct sqlite3 *db = NULL;
+    struct err ignored = {0};
+    uint64_t lsn = 0;
+    int n = snprintf(path, sizeof path, "%s/" CATALOG_FILE, data_dir);
+    if (n < 0 || (size_t)n >= sizeof path || access(path, F_OK) < 0 ||
+        sqlite_file_open(&db, path, &ignored) < 0) {
+        return 0;
+    }
+    ulid_format(mine, node);
+    bool is_ours =
+        catalog_meta_get(db, "node", text, sizeof text, &ignored) == 1 && strcmp(text, mine) == 0;
+    if (is_ours && catalog_meta_get(db, "applied_lsn", text, sizeof text, &ignored) == 1) {
+        lsn = strtoull(text, NULL, 10);
+    }
+    (void)sqlite3_close(db);
+    return lsn;
 }
 
 int catalog_open(struct catalog **out, const struct catalog_options *options,

@@ -41,7 +41,7 @@ enum catalog_found {
     CATALOG_MADE,    /* there was none */
     CATALOG_REBUILT, /* damaged or another node's: moved to catalog.sqlite.damaged, made again */
     CATALOG_MIGRATED,
-    CATALOG_BEYOND, /* good, but it has seen LSNs that the log does not hold any more */
+    CATALOG_BEYOND, /* good, but it has seen LSNs that the log does not hold any more; who asks catalog_seen has said so */
 };
 
 /* Opens (quick_check), migrates, or makes it again. ERR_VERSION: made by a newer Sluice. */
@@ -50,6 +50,9 @@ int catalog_open(struct catalog **catalog, const struct catalog_options *options
 /* Applies the current view now; progress (may be NULL) is called per segment. */
 int catalog_apply(struct catalog *catalog, void (*progress)(void *context, size_t done, size_t all),
                   void *context, struct err *err) MUST_USE;
+/* Of a catalog that nobody has open: how far into the log it has seen; 0: there is none, it cannot be read or is another
+ * node's. Changes nothing. */
+uint64_t catalog_seen(const char *data_dir, const struct ulid *node);
 int catalog_duty(void *catalog);
 void catalog_stop(struct catalog *catalog); /* any thread */
 void catalog_close(struct catalog *catalog);

@@ -61,6 +61,7 @@ struct origins {
     struct origin_set settled_passed;
     bool has_forgotten;
     struct ulid node;
+    const struct lineage *lineage;
     uint64_t settled_lsn;
     struct addition *pending; /* ring: index & (ORIGINS_PENDING_MAX - 1) */
     uint64_t pending_head;    /* free-running */
@@ -106,14 +107,30 @@ bool origins_has_forgotten(const struct origins *origins)
     return origins->has_forgotten;
 }
 
-/* It was here on its way: we had it first, or passed it on. */
+static bool is_same(const struct ulid *a, const struct ulid *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
+/* Did that record begin here, and is it still that record? */
+static bool is_ours(const struct origins *origins, const struct ulid *node, uint64_t lsn)
+{
+    struct ulid stream =
+        origins->lineage == NULL ? origins->node : lineage_stream(origins->lineage, lsn);
+    return is_same(node, &stream);
+}
+
+/* It was here on its way: we had it first, or passed it on. A way names no LSNs, so of what passed under an older name only
+ * the sets know whether it is here still. */
 static bool is_loop(const struct origins *origins, const struct first_origin *first)
 {
-    bool is_ours = memcmp(&first->node, &origins->node, sizeof first->node) == 0;
-    for (unsigned i = 0; i < first->via_count && !is_ours; i++) {
-        is_ours = memcmp(&first->via[i], &origins->node, sizeof first->via[i]) == 0;
+    struct ulid current =
+        origins->lineage == NULL ? origins->node : lineage_current(origins->lineage);
+    bool is_known = is_ours(origins, &first->node, first->lsn);
+    for (unsigned i = 0; i < first->via_count && !is_known; i++) {
+        is_known = is_same(&first->via[i], &current);
     }
-    return is_ours;
+    return is_known;
 }
 
 static bool is_here(const struct origins *origins, const struct ulid *node, enum record_kind kind,
@@ -127,6 +144,7 @@ bool origins_has(const struct origins *origins, const struct origin *origin,
                  const struct first_origin *first, enum record_kind kind)
 {
     return is_here(origins, &origin->node, kind, origin->lsn) ||
+           is_ours(origins, &origin->node, origin->lsn) ||
            (first != NULL &&
             (is_loop(origins, first) || is_here(origins, &first->node, kind, first->lsn)));
 }
@@ -248,16 +266,20 @@ static int decode_body(struct origins *origins, const uint8_t *header, struct sl
                                      get_u32(header + FILE_PASSED_COUNT_AT));
 }
 
+static bool is_header(const uint8_t *from, const struct ulid *node)
+{
+    return memcmp(from + FILE_MAGIC_AT, file_magic, sizeof file_magic) == 0 &&
+           get_u16(from + FILE_VERSION_AT) == FILE_VERSION &&
+           get_u16(from + FILE_HEADER_BYTES_AT) == FILE_HEADER_BYTES &&
+           crc32c(0, from, FILE_HEADER_CRC_AT) == get_u32(from + FILE_HEADER_CRC_AT) &&
+           memcmp(from + FILE_NODE_AT, node->bytes, ULID_BYTES) == 0;
+}
+
 /* What the file says into settled. Returns the LSN it reflects; 0: it says nothing. */
 static uint64_t decode(struct origins *origins, struct slice file)
 {
     const uint8_t *from = file.data;
-    if (from == NULL || file.bytes < FILE_HEADER_BYTES ||
-        memcmp(from + FILE_MAGIC_AT, file_magic, sizeof file_magic) != 0 ||
-        get_u16(from + FILE_VERSION_AT) != FILE_VERSION ||
-        get_u16(from + FILE_HEADER_BYTES_AT) != FILE_HEADER_BYTES ||
-        crc32c(0, from, FILE_HEADER_CRC_AT) != get_u32(from + FILE_HEADER_CRC_AT) ||
-        memcmp(from + FILE_NODE_AT, origins->node.bytes, ULID_BYTES) != 0) {
+    if (from == NULL || file.bytes < FILE_HEADER_BYTES || !is_header(from, &origins->node)) {
         return 0;
     }
     struct slice body = {from + FILE_HEADER_BYTES, file.bytes - FILE_HEADER_BYTES};
@@ -350,6 +372,19 @@ static struct slice read_file(struct origins *origins, struct file_io *io)
     }
     io->ops->close(io, file);
     return n < 0 || n != size ? none : (struct slice){origins->buffer, (size_t)n};
+}
+
+uint64_t origins_peek(struct file_io *io, const struct ulid *node)
+{
+    uint8_t header[FILE_HEADER_BYTES];
+    struct file file;
+    if (io->ops->open(io, ORIGINS_FILE, FILE_OPEN_READ_ONLY, &file) < 0) {
+        return 0;
+    }
+    int64_t n = io->ops->read(io, file, header, sizeof header, 0);
+    io->ops->close(io, file);
+    bool is_good = n == (int64_t)sizeof header && is_header(header, node);
+    return is_good ? get_u64(header + FILE_LSN_AT) : 0;
 }
 
 /* A file that is damaged, another node's or newer than the log (which then has lost its end, and
@@ -469,6 +504,7 @@ int origins_open(struct origins **out, struct file_io *io, const struct origins_
 {
     struct origins *origins = mem_alloc(sizeof *origins);
     origins->node = options->node;
+    origins->lineage = options->lineage;
     int r = open_sets(origins, options->limits, err);
     origins->buffer_room = FILE_HEADER_BYTES + 2 * origin_set_bytes_max(options->limits);
     origins->pending = mem_map(pending_bytes());

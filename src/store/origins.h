@@ -43,6 +43,7 @@
 
 #include "store/file_io.h"
 #include "store/format.h"
+#include "store/lineage.h"
 #include "store/origin_set.h"
 
 #include <stdatomic.h>
@@ -58,11 +59,16 @@ struct origins;
 
 struct origins_options {
     struct origin_limits limits;
-    struct ulid node;    /* our own */
+    struct ulid node; /* our own */
+    const struct lineage
+        *lineage;        /* borrowed: under which names its records went upstream; NULL: its own */
     uint64_t last_lsn;   /* where the log ends */
     uint64_t origin_lsn; /* of its newest record of another node; 0: none */
 };
 
+/* The LSN of this log that the file reflects; 0: there is none, it is damaged or another node's. Changes nothing: a witness of
+ * how long the log was. */
+uint64_t origins_peek(struct file_io *io, const struct ulid *node);
 /* Memory, then what file and log tell. -ENOMEM; else 0, whatever file and log look like. */
 int origins_open(struct origins **origins, struct file_io *io,
                  const struct origins_options *options, struct err *err) MUST_USE;
@@ -76,8 +82,8 @@ bool origins_has_pending_room(const struct origins *origins);
 bool origins_is_blind(const struct origins *origins);
 /* What senders told. */
 const struct origin_set *origins_known(const struct origins *origins);
-/* Is the record of that kind in the log, or in a batch? first: NULL where the sender had it first. Or has it been
- * here before, on its way. */
+/* Is the record of that kind in the log, or in a batch? first: NULL where the sender had it first. Or is it ours, or has it
+ * been here before, on its way. A record that we have lost (lineage.h) is not ours any more: it is stored like any other. */
 bool origins_has(const struct origins *origins, const struct origin *origin,
                  const struct first_origin *first, enum record_kind kind);
 /* first..last of node and kinds, told by a request whose records are in a batch now, lsn and what follows of our log.

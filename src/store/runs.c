@@ -209,10 +209,6 @@ static int settle_position(struct runs *runs, struct buf *warning, struct err *e
     r = r < 0 ? r : is_ours ? runs_meta_get_u64(runs->db, "applied_lsn", &applied, err) : 0;
     uint64_t found_lsn = applied;
     if (r == 0 && applied > options->last_lsn) {
-        buf_printf(warning,
-                   "it has applied LSN %" PRIu64 ", but the log ends at %" PRIu64
-                   ": the log has lost records; ",
-                   applied, options->last_lsn);
         applied = options->last_lsn;
     }
     if (r == 0 && options->first_lsn > 1 && applied + 1 < options->first_lsn) {

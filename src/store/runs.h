@@ -112,7 +112,8 @@ struct runs_options {
         *run_lsn; /* of struct store_status: the log is not read for nothing; NULL: not known */
     uint64_t
         first_lsn; /* of the log at start; a file that has not seen what expired before it is told of */
-    uint64_t last_lsn; /* applied_lsn beyond it is a witness of loss; reported */
+    uint64_t
+        last_lsn; /* applied_lsn beyond it is a witness of loss (runs_seen, lineage.h): it is set back */
     struct ulid node;
     struct park *park;    /* its own; see runs_wake */
     unsigned shard_count; /* 0: no results (tools) */
@@ -132,7 +133,7 @@ enum runs_found {
 struct runs_opened {
     enum runs_found found;
     int from_version;
-    char warning[768]; /* journal_mode found other than DELETE, witness of loss, ...; "": none */
+    char warning[768]; /* journal_mode found other than DELETE, another node's, ...; "": none */
 };
 
 /* Lock (two lines PID and host name; flock for the process's life; ERR_LIMIT names the holder), open, migrate v1..v6 step by step, each in

@@ -104,6 +104,21 @@ int runs_verify(struct runs_verified *verified, const char *path, const char *no
     return r;
 }
 
+uint64_t runs_seen(const char *path, const struct ulid *node)
+{
+    struct runs_verified verified = {.is_there = access(path, F_OK) == 0};
+    struct sqlite3 *db = NULL;
+    char text[ULID_TEXT_BYTES + 1] = "";
+    struct err ignored = {0};
+    if (!verified.is_there || sqlite_file_open(&db, path, &ignored) < 0) {
+        return 0;
+    }
+    ulid_format(text, node);
+    int r = read_position(&verified, db, text, &ignored);
+    (void)sqlite3_close(db);
+    return r == 0 && verified.has_position ? verified.applied_lsn : 0;
+}
+
 void runs_verify_position(const struct runs_verified *verified, uint64_t last_lsn,
                           const struct sqlite_faults *faults)
 {

@@ -7,6 +7,7 @@
 #define STORE_RUNS_VERIFY_H
 
 #include "core/err.h"
+#include "core/ulid.h"
 #include "store/sqlite_file.h"
 
 struct runs_verified {
@@ -22,6 +23,8 @@ struct runs_verified {
  * data directory, as text. A file that is not there is no fault: verified->is_there. */
 int runs_verify(struct runs_verified *verified, const char *path, const char *node,
                 const struct sqlite_faults *faults, struct err *err) MUST_USE;
+/* How far into the log of that node a database that nobody serves has come; 0: not at all, it is not there or cannot be read. */
+uint64_t runs_seen(const char *path, const struct ulid *node);
 /* Against the log as it was read afterwards. */
 void runs_verify_position(const struct runs_verified *verified, uint64_t last_lsn,
                           const struct sqlite_faults *faults);

@@ -248,6 +248,22 @@ static int open_writer(struct store *store, const struct recovered *recovered, s
     return writer_init(&store->writer, &options, err);
 }
 
+/* Before anything that has seen more than the log holds is set right: until then it is the only witness. */
+static int open_lineage(struct store *store, uint64_t last_lsn, struct err *err)
+{
+    const struct store_options *options = &store->options;
+    struct lineage_witness witness = {0};
+    int r = lineage_read(&store->lineage, store->io, store->node, err);
+    if (r < 0) {
+        return r;
+    }
+    lineage_witness_note(&witness, origins_peek(store->io, &store->node), "DIR/" ORIGINS_FILE);
+    if (options->witness != NULL) {
+        r = options->witness(options->witness_context, &store->lineage, &witness, err);
+    }
+    return r < 0 ? r : lineage_settle(&store->lineage, store->io, last_lsn, &witness, err);
+}
+
 /* What other nodes sent that is in the log: after recovery has made one of it. */
 static int open_origins(struct store *store, const struct journal_start *start, struct err *err)
 {
@@ -255,6 +271,7 @@ static int open_origins(struct store *store, const struct journal_start *start, 
                                                  .intervals_max = ORIGINS_INTERVALS_MAX,
                                                  .all_max = ORIGINS_ALL_MAX},
                                       .node = store->node,
+                                      .lineage = &store->lineage,
                                       .last_lsn = start->lsn,
                                       .origin_lsn = start->origin_lsn};
     return origins_open(&store->origins, store->io, &options, err);
@@ -274,6 +291,7 @@ static int open_log(struct store *store, struct recovery_report *report, struct 
         return r;
     }
     r = open_node(store, &recovered, err);
+    r = r < 0 ? r : open_lineage(store, recovered.start.lsn, err);
     r = r < 0 ? r : open_origins(store, &recovered.start, err);
     r = r < 0 ? r : open_ports(store, err);
     uint64_t active = active_segment(&recovered); /* before the keeper takes the spares */
@@ -500,4 +518,9 @@ uint64_t store_keeper_heartbeat_ns(const struct store *store)
 struct ulid store_node(const struct store *store)
 {
     return store->node;
+}
+
+const struct lineage *store_lineage(const struct store *store)
+{
+    return &store->lineage;
 }

@@ -28,6 +28,8 @@ enum store_on_corruption {
 };
 
 struct file_io; /* file_io.h: the real disk or a simulated one */
+struct lineage; /* lineage.h */
+struct lineage_witness;
 
 struct store_options {
     const char *data_dir;
@@ -57,6 +59,12 @@ struct store_options {
     bool unforwarded_drop;
     record_keys_fn record_keys; /* NULL: indexes without filters */
     void *record_keys_context;
+    /* Tells the largest LSN that anything beside the log has seen (lineage_witness_note), and changes nothing of it. Called
+     * once by store_open, under the lock, when the log's end is known and before anybody reads or writes behind it. Negative
+     * with a text: this directory must not be served. NULL: nobody is asked. */
+    int (*witness)(void *context, const struct lineage *lineage, struct lineage_witness *witness,
+                   struct err *err);
+    void *witness_context;
 };
 
 /* One per shard; the shard owns one end of each ring, the writer the other. */
@@ -172,5 +180,7 @@ const struct store_status *store_status(const struct store *store);
 uint64_t store_writer_heartbeat_ns(const struct store *store);
 uint64_t store_keeper_heartbeat_ns(const struct store *store);
 struct ulid store_node(const struct store *store);
+/* Never changes; lives as long as the store. */
+const struct lineage *store_lineage(const struct store *store);
 
 #endif

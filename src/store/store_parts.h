@@ -11,6 +11,7 @@
 #include "store/dedup.h"
 #include "store/file_io.h"
 #include "store/keeper.h"
+#include "store/lineage.h"
 #include "store/node.h"
 #include "store/origins.h"
 #include "store/store.h"
@@ -36,6 +37,7 @@ struct store {
     struct origins *origins;
     struct node_lock lock;
     struct ulid node;
+    struct lineage lineage;
     bool owns_io;
     bool is_started;
     bool is_single;

@@ -73,6 +73,49 @@ class SinkS3(unittest.TestCase):
             self.assertEqual(first, last + 1)
         self.read_back(bucket)
 
+    def test_a_restored_server_takes_no_name_that_its_original_has_given(self):
+        bucket = Bucket()
+        self.addCleanup(bucket.server.server_close)
+        self.addCleanup(bucket.server.shutdown)
+        settings = ["type=s3", f"url={bucket.url}", f"aws_region={test_lambda.REGION}", "backoff_min=20ms", "backoff_max=100ms"]
+        arguments = [word for setting in settings for word in ("--set", "sink.lake." + setting)] + ["--set", "store.segment_age=1s"]
+        environment = {"AWS_ACCESS_KEY_ID": test_lambda.KEY_ID, "AWS_SECRET_ACCESS_KEY": test_lambda.SECRET,
+                       "AWS_SESSION_TOKEN": test_lambda.TOKEN}
+
+        def write(server, first):
+            count = len(bucket.objects)
+            self.assertEqual(server.post("/v1/logs", [harness.record(first + i) for i in range(100)]).status, 202)
+            harness.wait_until(lambda: len(bucket.objects) > count, 60, 0.2)
+
+        with harness.Server(*arguments, environment=environment) as server:
+            write(server, 0)
+            backup, target = os.path.join(server.base, "backup"), os.path.join(server.base, "restored")
+            for command in (["backup", "--data-dir", server.data_dir, "--to", backup], ["restore", "--from", backup, "--data-dir", target]):
+                self.assertEqual(subprocess.run([harness.BINARY, *command], capture_output=True, timeout=60).returncode, 0)
+            write(server, 1000)
+            server.stop_clean()
+            with harness.Server(*arguments, data_dir=target, environment=environment) as again:
+                write(again, 2000)
+        self.assertEqual(bucket.faults, [])
+        names = {path.split("/")[2] for path in bucket.objects}
+        self.assertEqual(len(names), 2)
+        for first in (0, 1000, 2000):
+            self.assertEqual(self.count_of(bucket, first), 100)
+
+    def count_of(self, bucket, first):
+        """How many of the records first.. the bucket has, whoever wrote them; each directory is read alone."""
+        found = set()
+        for name in {path.split("/")[2] for path in bucket.objects}:
+            with tempfile.TemporaryDirectory(prefix="sluice-s3-") as base:
+                os.makedirs(os.path.join(base, "log"))
+                for path, body in bucket.objects.items():
+                    if path.split("/")[2] == name:
+                        with open(os.path.join(base, "log", path.split("/")[-1]), "wb") as file:
+                            file.write(body)
+                result = subprocess.run([harness.BINARY, "dump", "--data-dir", base], capture_output=True, timeout=60)
+                found |= {int(number) for number in re.findall(rb'"correlation_id":"n-(\d+)"', result.stdout)}
+        return sum(first <= number < first + 100 for number in found)
+
     def read_back(self, bucket):
         """What lies below the node's name is a data directory."""
         with tempfile.TemporaryDirectory(prefix="sluice-s3-") as base:

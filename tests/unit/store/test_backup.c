@@ -19,7 +19,9 @@
 #include "log_fixture.h"
 #include "store/backup_files.h"
 #include "store/catalog.h"
+#include "store/lineage.h"
 #include "store/node.h"
+#include "store/origins.h"
 #include "store/reader.h"
 #include "store/segment.h"
 
@@ -166,9 +168,66 @@ static void every_form_comes_back_and_verifies(void **state)
     assert_int_equal(take(fixture, &report, &err), 0);
     assert_int_equal(report.files, 5); /* node and four segments */
     assert_int_equal(report.left_out, 0);
+    assert_false(exists(fixture->to, LINEAGE_MARKER));
     assert_int_equal(backup_restore(fixture->to, fixture->back, NULL, &report, &err), 0);
     assert_int_equal(report.files, 5);
+    assert_true(exists(fixture->back, LINEAGE_MARKER));
     assert_int_equal(verified_last_lsn(fixture->back), 4 * RECORDS_EACH);
+}
+
+static void put_text(const char *dir, const char *name, const char *text)
+{
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    int fd = open(path, O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    close(fd);
+}
+
+static void expect_text(const char *dir, const char *name, const char *expected)
+{
+    char path[256];
+    char text[64] = "";
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    int fd = open(path, O_RDONLY);
+    assert_int_equal(read(fd, text, sizeof text - 1), strlen(expected));
+    assert_string_equal(text, expected);
+    close(fd);
+}
+
+/* Where the line of a file stands in the manifest. */
+static size_t place_in_manifest(const struct fixture *fixture, const char *name)
+{
+    char path[256];
+    char text[4096] = "";
+    (void)snprintf(path, sizeof path, "%s/" BACKUP_MANIFEST, fixture->to);
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    assert_int_equal(fclose(file), 0);
+    const char *at = strstr(text, name);
+    assert_non_null(at);
+    return (size_t)(at - text);
+}
+
+/* What came from others may be older than the log, the lineage newer: so they are copied. */
+static void what_came_from_others_and_the_lineage_come_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct backup_report report;
+    struct err err = {0};
+    put_text(fixture->data, ORIGINS_FILE, "origins");
+    put_text(fixture->data, LINEAGE_FILE, "lineage");
+    put_text(fixture->data, LINEAGE_MARKER, "");
+    assert_int_equal(take(fixture, &report, &err), 0);
+    assert_int_equal(report.files, 7);
+    assert_true(place_in_manifest(fixture, " origins\n") < place_in_manifest(fixture, " log/"));
+    assert_true(place_in_manifest(fixture, " lineage\n") >
+                place_in_manifest(fixture, " log/0000000000000001"));
+    assert_int_equal(backup_restore(fixture->to, fixture->back, NULL, &report, &err), 0);
+    expect_text(fixture->back, ORIGINS_FILE, "origins");
+    expect_text(fixture->back, LINEAGE_FILE, "lineage");
+    assert_true(exists(fixture->back, LINEAGE_MARKER));
 }
 
 /* A batch that is torn when its file is copied: the copy ends before it. */
@@ -394,6 +453,7 @@ int main(void)
         ON_DISK(a_damaged_segment_is_left_out_and_counted),
         ON_DISK(a_catalog_that_is_no_database_does_not_stop_it),
         ON_DISK(a_copy_that_fails_leaves_no_manifest),
+        ON_DISK(what_came_from_others_and_the_lineage_come_back),
         ON_DISK(what_is_no_data_directory_leaves_no_trace),
         ON_DISK(a_restore_that_fails_leaves_nothing_and_can_be_tried_again),
         ON_DISK(a_slash_behind_the_name_is_no_other_directory),

@@ -339,6 +339,9 @@ static void a_catalog_ahead_of_the_log_is_a_witness_of_loss(void **state)
     apply(catalog);
     catalog_close(catalog);
     catalog_close(open_catalog(fixture, 10, CATALOG_GOOD));
+    assert_int_equal(catalog_seen(fixture->dir, &fixture->node), 10);
+    assert_int_equal(catalog_seen(fixture->dir, &(struct ulid){.bytes = {9}}), 0);
+    assert_int_equal(catalog_seen("/nowhere", &fixture->node), 0);
     catalog_close(open_catalog(fixture, 9, CATALOG_BEYOND));
 }
 

@@ -475,6 +475,43 @@ static struct origins *open_alone(const struct fixture *fx, uint64_t last_lsn)
     return origins;
 }
 
+static bool has(const struct origins *origins, struct ulid node, uint64_t lsn,
+                const struct first_origin *first)
+{
+    const struct origin origin = {.node = node, .lsn = lsn};
+    return origins_has(origins, &origin, first, RECORD_EVENT);
+}
+
+/* From LSN 31 on our log has other records than it had: only what is still ours is a loop. */
+static void what_we_have_lost_is_stored_when_it_comes_back(void **state)
+{
+    (void)state;
+    struct fixture fx;
+    fx_init(&fx, 19);
+    struct origins *origins = NULL;
+    struct err err = {0};
+    struct lineage lineage = {.node = node(200), .count = 1, .entries = {{31, node(201)}}};
+    struct origins_options options = {.limits = {.nodes_max = 4, .intervals_max = 8, .all_max = 16},
+                                      .node = node(200),
+                                      .lineage = &lineage,
+                                      .last_lsn = 0};
+    assert_int_equal(origins_open(&origins, sim_disk_io(fx.disk), &options, &err), 0);
+    for (uint64_t lsn = 30; lsn <= 31; lsn++) {
+        for (uint32_t number = 200; number <= 201; number++) {
+            struct first_origin first = {.node = node(number), .lsn = lsn};
+            bool is_ours = (lsn == 30) == (number == 200);
+            assert_int_equal(has(origins, node(5), 1, &first), is_ours);
+            assert_int_equal(has(origins, node(number), lsn, NULL), is_ours);
+        }
+    }
+    struct first_origin passed = {.node = node(6), .lsn = 1, .via = {node(200)}, .via_count = 1};
+    assert_false(has(origins, node(5), 1, &passed));
+    passed.via[0] = node(201);
+    assert_true(has(origins, node(5), 1, &passed));
+    origins_close(origins);
+    finish(&fx);
+}
+
 static void a_file_that_is_newer_than_the_log_is_removed(void **state)
 {
     (void)state;
@@ -486,6 +523,9 @@ static void a_file_that_is_newer_than_the_log_is_removed(void **state)
     origins_settle(origins, 40);
     origins_save(origins, sim_disk_io(fx.disk));
     origins_close(origins);
+    struct ulid own = node(200);
+    assert_int_equal(origins_peek(sim_disk_io(fx.disk), &own), 40);
+    assert_int_equal(origins_peek(sim_disk_io(fx.disk), &other), 0);
     origins = open_alone(&fx, 40);
     assert_true(origin_set_has(origins_known(origins), &other, RECORD_EVENT, 7));
     origins_close(origins);
@@ -767,6 +807,7 @@ int main(void)
         cmocka_unit_test(what_was_given_up_is_stored_when_it_comes_again),
         cmocka_unit_test(the_file_is_written_while_it_runs_and_its_loss_changes_nothing),
         cmocka_unit_test(a_node_that_is_sent_nothing_has_no_file),
+        cmocka_unit_test(what_we_have_lost_is_stored_when_it_comes_back),
         cmocka_unit_test(a_file_that_is_newer_than_the_log_is_removed),
         cmocka_unit_test(a_file_with_any_byte_changed_or_missing_says_nothing),
         cmocka_unit_test(only_what_is_durable_reaches_the_file),
