@@ -39,6 +39,12 @@ static void verify_on_fault(void *context, const char *line)
     printf("FAULT %s\n", line);
 }
 
+static void verify_on_note(void *context, const char *line)
+{
+    (void)context;
+    fprintf(stderr, "sluice verify: %s\n", line);
+}
+
 static int verify_log(struct file_io *io, struct verify_report *report, struct err *err)
 {
     struct progress progress;
@@ -185,8 +191,10 @@ int cli_verify(int argc, char **argv)
         return exit_code;
     }
     command.runs_faults =
-        (struct sqlite_faults){command.runs_db != NULL ? command.runs_db : BACKUP_RUNS,
-                               verify_on_fault, NULL, &command.runs_fault_count};
+        (struct sqlite_faults){.name = command.runs_db != NULL ? command.runs_db : BACKUP_RUNS,
+                               .on_fault = verify_on_fault,
+                               .on_note = verify_on_note,
+                               .count = &command.runs_fault_count};
     int result = file_io_real_open_existing(&io, command.data_dir, &err);
     if (result == 0) {
         result = verify_all(&command, io, &err);

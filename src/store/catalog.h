@@ -61,8 +61,8 @@ void catalog_close(struct catalog *catalog);
 int catalog_verify(const char *data_dir, struct log_view *view,
                    void (*on_fault)(void *context, const char *line), void *context,
                    uint64_t *faults, struct err *err) MUST_USE;
-/* The online backup API: a consistent copy of the database at from into the new file to. Works for
- * any SQLite file, while others write it. */
+/* A consistent copy of the database at from into the new file to, synced. Works for any SQLite file, while others write it, who wait for
+ * moments only (sqlite_copy.h). */
 int sqlite_backup_file(const char *from, const char *to, struct err *err) MUST_USE;
 
 #endif

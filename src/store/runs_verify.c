@@ -1,21 +1,32 @@
 #include "store/runs_verify.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "store/runs_schema.h"
+#include "store/sqlite_copy.h"
 
+struct verify_source {
+    const char *node;
+    const struct sqlite_faults *faults;
+};
+
+/* What other tools have added behind them is their business. */
 static const char columns_sql[] =
-    "SELECT group_concat(name) = "
+    "SELECT instr(group_concat(name) || ',', "
     "'id,event_id,run_id,schema_version,created_at,updated_at,start_time,end_time,agent_name,"
     "agent_owner,job_type,status,product,product_family,platform,subdomain,website,website_section,"
     "item_name,items_discovered,items_succeeded,items_failed,items_skipped,duration_ms,"
     "input_summary,output_summary,source_ref,target_ref,error_summary,error_details,git_repo,"
     "git_branch,git_commit_hash,git_run_tag,git_commit_source,git_commit_author,"
     "git_commit_timestamp,host,environment,trigger_type,metrics_json,context_json,api_posted,"
-    "api_posted_at,api_retry_count,insight_id,parent_run_id' "
+    "api_posted_at,api_retry_count,insight_id,parent_run_id,') = 1 "
     "FROM (SELECT name FROM pragma_table_info('agent_runs') ORDER BY cid)";
 
 /* Missing in an older file that nobody has served yet: then there is no position. */
@@ -68,12 +79,10 @@ static int check_schema(struct runs_verified *verified, struct sqlite3 *db,
     return r;
 }
 
-static int check_all(struct runs_verified *verified, struct sqlite3 *db, const char *node,
-                     const struct sqlite_faults *faults, struct err *err)
+static int check_content(struct runs_verified *verified, struct sqlite3 *db,
+                         const struct sqlite_faults *faults, struct err *err)
 {
-    int r = read_position(verified, db, node, err);
-    r = r < 0 ? r : check_journal(db, faults, err);
-    r = r < 0 ? r : sqlite_file_check(db, faults, err);
+    int r = sqlite_file_check(db, faults, err);
     if (r != 0) { /* 1: told */
         return r < 0 ? r : 0;
     }
@@ -83,17 +92,71 @@ static int check_all(struct runs_verified *verified, struct sqlite3 *db, const c
                  : runs_sql_number(db, "SELECT count(*) FROM run_events", &verified->events, err);
 }
 
+/* A copy takes half of the free space at most: the log may be on the same disk. */
+static int check_room(const char *path, struct err *err)
+{
+    struct stat file;
+    struct statvfs disk;
+    if (stat(path, &file) < 0 || statvfs(path, &disk) < 0) {
+        int r = -errno;
+        return err_set(err, r, "%s", err_name(r));
+    }
+    uint64_t wanted = 2 * (uint64_t)file.st_size;
+    uint64_t there = (uint64_t)disk.f_bavail * disk.f_frsize;
+    return wanted <= there
+               ? 0
+               : err_set(err, -ENOSPC, "%" PRIu64 " MiB are free, twice its size would be %" PRIu64,
+                         there >> 20, wanted >> 20);
+}
+
+/* Where that cannot be: *copy is NULL, and it is said why. */
+static void make_copy(struct sqlite3 **copy, struct sqlite3 *db, const char *path,
+                      const struct sqlite_faults *faults)
+{
+    char line[sizeof(struct err) + 256];
+    struct err why = {0};
+    int r = check_room(path, &why);
+    r = r == 0 ? sqlite_copy_nameless(copy, db, path, &why) : r;
+    if (r < 0 && faults->on_note != NULL) {
+        (void)snprintf(line, sizeof line,
+                       "%s: no copy to check (%s): it is checked in place, and agent runs wait "
+                       "until that is done",
+                       faults->name, why.text);
+        faults->on_note(faults->context, line);
+    }
+}
+
+static int check_all(struct runs_verified *verified, struct sqlite3 *db, const char *path,
+                     const struct verify_source *source, struct err *err)
+{
+    struct sqlite3 *copy = NULL;
+    int has_wal = sqlite_copy_has_wal(db, err);
+    if (has_wal < 0) {
+        return has_wal;
+    }
+    if (has_wal == 0) { /* else readers hold up nobody */
+        make_copy(&copy, db, path, source->faults);
+    }
+    struct sqlite3 *checked = copy != NULL ? copy : db;
+    int r = check_journal(db, source->faults, err);
+    r = r < 0 ? r : read_position(verified, checked, source->node, err);
+    r = r < 0 ? r : check_content(verified, checked, source->faults, err);
+    (void)sqlite3_close(copy);
+    return r;
+}
+
 int runs_verify(struct runs_verified *verified, const char *path, const char *node,
                 const struct sqlite_faults *faults, struct err *err)
 {
     struct sqlite3 *db = NULL;
+    const struct verify_source source = {node, faults};
     *verified = (struct runs_verified){.is_there = access(path, F_OK) == 0};
     if (!verified->is_there) {
         return 0;
     }
     int r = sqlite_file_open(&db, path, err);
     if (r == 0) {
-        r = check_all(verified, db, node, faults, err);
+        r = check_all(verified, db, path, &source, err);
         (void)sqlite3_close(db);
     }
     if (r == ERR_CORRUPT) { /* no database, or not this one */

@@ -1,7 +1,8 @@
 /*
  * runs_verify: is the agent-run database what it promises to be? For `sluice verify`: its PRAGMAs, SQLite's integrity_check, the
  * schema, and its position in the log. Changes nothing (but see sqlite_file_open). Blocking, main thread; a server may write it
- * meanwhile, and waits with its next commit until the check is done.
+ * meanwhile: what is checked is a copy (sqlite_copy.h). Where there is no room for one, or the directory may not be written, the file
+ * itself is checked under a read lock, which the server's next commit waits for; faults->on_note says so.
  */
 #ifndef STORE_RUNS_VERIFY_H
 #define STORE_RUNS_VERIFY_H

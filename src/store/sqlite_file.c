@@ -1,10 +1,11 @@
 /*
- * sqlite_file: whole SQLite files for tools: a consistent copy by the online backup API
- * (sqlite.org/backup.html), integrity_check, and whether the catalog says what the files say.
+ * sqlite_file: whole SQLite files for tools: a consistent copy (sqlite_copy.h; of one with a WAL by the online backup API,
+ * sqlite.org/backup.html), integrity_check, and whether the catalog says what the files say.
  */
 #include "store/catalog.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 
 #include "core/clock.h"
 #include "store/catalog_schema.h"
+#include "store/sqlite_copy.h"
 #include "store/sqlite_file.h"
 
 enum {
@@ -76,10 +78,39 @@ static int copy_pages(sqlite3 *to, sqlite3 *from, struct err *err)
     return code == SQLITE_DONE ? 0 : catalog_sql_error(to, code, "copy", err);
 }
 
+/* The file itself, where it holds everything. */
+static int copy_file(sqlite3 *source, const char *to, struct err *err)
+{
+    int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        int r = -errno;
+        return err_set(err, r, "make it: %s", err_name(r));
+    }
+    int r = sqlite_copy_to(source, fd, err);
+    if (r == 0 && fsync(fd) < 0) {
+        r = -errno;
+        (void)err_set(err, r, "sync it: %s", err_name(r));
+    }
+    (void)close(fd);
+    return r;
+}
+
+static int copy_with_wal(sqlite3 *source, const char *to, struct err *err)
+{
+    sqlite3 *copy = NULL;
+    int code = sqlite3_open_v2(
+        to, &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+    int r =
+        code == SQLITE_OK ? copy_pages(copy, source, err) : catalog_sql_error(copy, code, to, err);
+    /* The copy is one file, whatever journal the source keeps. */
+    r = r == 0 ? catalog_sql_run(copy, "PRAGMA journal_mode = DELETE", err) : r;
+    (void)sqlite3_close(copy);
+    return r;
+}
+
 int sqlite_backup_file(const char *from, const char *to, struct err *err)
 {
     sqlite3 *source = NULL;
-    sqlite3 *copy = NULL;
     if (access(to, F_OK) == 0) {
         return err_set(err, -EEXIST, "%s is there already", to);
     }
@@ -87,12 +118,10 @@ int sqlite_backup_file(const char *from, const char *to, struct err *err)
     if (r < 0) {
         return r;
     }
-    int code = sqlite3_open_v2(
-        to, &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
-    r = code == SQLITE_OK ? copy_pages(copy, source, err) : catalog_sql_error(copy, code, to, err);
-    /* The copy is one file, whatever journal the source keeps. */
-    r = r == 0 ? catalog_sql_run(copy, "PRAGMA journal_mode = DELETE", err) : r;
-    (void)sqlite3_close(copy);
+    int has_wal = sqlite_copy_has_wal(source, err);
+    r = has_wal < 0    ? has_wal
+        : has_wal == 1 ? copy_with_wal(source, to, err)
+                       : copy_file(source, to, err);
     (void)sqlite3_close(source);
     if (r < 0) {
         (void)unlink(to);
@@ -187,7 +216,8 @@ int catalog_verify(const char *data_dir, struct log_view *view,
                    uint64_t *faults, struct err *err)
 {
     char path[4096];
-    struct sqlite_faults sink = {CATALOG_FILE, on_fault, context, faults};
+    struct sqlite_faults sink = {
+        .name = CATALOG_FILE, .on_fault = on_fault, .context = context, .count = faults};
     sqlite3 *db = NULL;
     int n = snprintf(path, sizeof path, "%s/%s", data_dir, CATALOG_FILE);
     if (n < 0 || (size_t)n >= sizeof path) {

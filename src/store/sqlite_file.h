@@ -13,6 +13,8 @@ struct sqlite3;
 struct sqlite_faults {
     const char *name;
     void (*on_fault)(void *context, const char *line);
+    /* What is no fault, but good to know before it takes long. May be NULL. */
+    void (*on_note)(void *context, const char *line);
     void *context;
     uint64_t *count;
 };
