@@ -172,7 +172,7 @@ int app_runs_start(struct app_runs *runs, struct err *err)
 
 void app_runs_look(const struct app_runs *runs, struct store *store)
 {
-    /* relaxed: it only grows; an old value keeps a segment a moment longer. */
+    /* relaxed: an old value keeps a segment a moment longer. It goes back only where somebody puts an older state into the file. */
     store_set_unapplied_lsn(store, 1 + atomic_load_explicit(&runs_status(runs->runs)->applied_lsn,
                                                             memory_order_relaxed));
 }

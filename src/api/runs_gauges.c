@@ -20,7 +20,7 @@ const char *runs_trouble(const struct runs_link *link, uint64_t now_ns)
     const struct runs_status *status = runs_status(link->runs);
     enum runs_fault fault = (enum runs_fault)LOAD(status->fault);
     uint64_t beat = LOAD(status->heartbeat_ns);
-    if (fault == RUNS_DAMAGED || fault == RUNS_FAILING) {
+    if (fault == RUNS_DAMAGED || fault == RUNS_FAILING || fault == RUNS_MOVED) {
         return runs_fault_text(fault);
     }
     return beat != 0 && beat + STALL_NS < now_ns ? "the runs agent does not answer" : NULL;

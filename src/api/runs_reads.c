@@ -230,6 +230,20 @@ static unsigned answer_with(struct runs_reader *reader, const struct query_call 
     return r == 0 ? answer_not_found(call, out) : 200;
 }
 
+/* What is open is not what everybody else sees. */
+static bool is_moved(const struct runs_link *link)
+{
+    /* relaxed: a gauge; who asks in the moment of the change gets either answer. */
+    return atomic_load_explicit(&runs_status(link->runs)->fault, memory_order_relaxed) ==
+           RUNS_MOVED;
+}
+
+static unsigned answer_moved(struct query_text *out)
+{
+    const char *why = runs_fault_text(RUNS_MOVED);
+    return runs_reads_text(out, 503, (struct slice){(const uint8_t *)why, strlen(why)});
+}
+
 static unsigned on_call(const struct query_call *call, struct query_text *out)
 {
     struct runs_link *link = (struct runs_link *)(uintptr_t)call->context;
@@ -238,7 +252,9 @@ static unsigned on_call(const struct query_call *call, struct query_text *out)
     if (reader == NULL) {
         return runs_reads_text(out, 503, SLICE_LITERAL("The database is not open"));
     }
-    unsigned status = answer_with(reader, call, out);
+    unsigned status = is_moved(link) && call->order != ROUTE_RUNS_HEALTH
+                          ? answer_moved(out)
+                          : answer_with(reader, call, out);
     runs_link_give(link, which);
     return status;
 }

@@ -9,6 +9,8 @@
  *              moment, so that other readers live, and try again with shorter waits
  *   full, I/O  again after RETRY_NS
  *   damaged    never again until the next start
+ *   moved      the file has lost its name: again when it is back
+ *   -EAGAIN    the file has another position than was left there: again from that one, at once
  * Close        the pass that is open is not committed: it comes again.
  */
 #include "store/runs.h"
@@ -29,6 +31,7 @@
 #include "store/runs_mirror.h"
 #include "store/runs_outcomes.h"
 #include "store/runs_schema.h"
+#include "store/runs_watch.h"
 
 #define PASS_COMMANDS 512u
 #define PASS_BYTES    MIB(8)
@@ -44,7 +47,9 @@
 #define SLEEP_MOMENT_NS NS_MS
 #define RESULT_WAIT_NS  NS_S
 #define SAY_NS          (10 * NS_S)
-#define POSITION_NS     (60 * NS_S) /* how old the stored position gets while no command comes */
+#define LOOK_NS                                                                                    \
+    NS_S /* how long it may take to see what other tools do to the file, while no command comes */
+#define POSITION_NS (60 * NS_S) /* how old the stored position gets while no command comes */
 /* Every result of a pass with the longest text. */
 #define RING_BYTES MIB(1)
 _Static_assert(PASS_COMMANDS *(SPSC_FRAME_ALIGN + sizeof(struct runs_result) +
@@ -85,7 +90,10 @@ struct runs {
     struct runs_apply *apply;
     struct runs_outcomes *outcomes;
     struct runs_mirror *mirror; /* NULL: none */
-    struct scan *scan;          /* NULL: to be made at applied_lsn + 1 */
+    struct runs_watch watch;
+    bool must_look; /* somebody had written before our own last write covered it */
+    uint64_t looked_at_ns;
+    struct scan *scan; /* NULL: to be made at applied_lsn + 1 */
     struct spsc *rings;
     struct runs_fields fields;
     uint8_t *scratch;
@@ -150,7 +158,10 @@ const char *runs_fault_text(enum runs_fault fault)
     case RUNS_FAILING:
         return "the agent-run database cannot be written";
     case RUNS_DAMAGED:
-        return "the agent-run database is damaged";
+        return "the agent-run database is damaged, or another tool has changed its tables";
+    case RUNS_MOVED:
+        return "the agent-run database's file was moved, replaced or deleted: put it back, or "
+               "restart the server";
     }
     return NULL;
 }
@@ -191,7 +202,8 @@ static int on_busy(void *context, int count)
 }
 
 /* Where the log is applied from: the stored position, unless it is not one of this log. */
-static int settle_position(struct runs *runs, struct buf *warning, struct err *err)
+static int settle_position(struct runs *runs, enum runs_found is, struct buf *warning,
+                           struct err *err)
 {
     const struct runs_options *options = &runs->options;
     char node[ULID_TEXT_BYTES + 1] = "";
@@ -208,6 +220,11 @@ static int settle_position(struct runs *runs, struct buf *warning, struct err *e
     }
     r = r < 0 ? r : is_ours ? runs_meta_get_u64(runs->db, "applied_lsn", &applied, err) : 0;
     uint64_t found_lsn = applied;
+    if (r == 0 && applied > 0 && is == RUNS_MADE) {
+        buf_printf(warning, "agent_runs was not there and is made again: the log is applied from "
+                            "its beginning, and what run_events has may come twice; ");
+        applied = 0;
+    }
     if (r == 0 && applied > options->last_lsn) {
         applied = options->last_lsn;
     }
@@ -218,6 +235,7 @@ static int settle_position(struct runs *runs, struct buf *warning, struct err *e
                    applied + 1, options->first_lsn - 1);
     }
     bool is_moved = !is_ours || applied != found_lsn;
+    /* Where nothing is new SQLite writes nothing: a full disk does not keep us from starting. */
     r = r == 0 ? runs_sql_run(runs->db, "BEGIN IMMEDIATE", err) : r;
     r = r == 0 && is_moved ? runs_outcomes_forget(runs->db, applied, err) : r;
     r = r == 0 ? runs_meta_put(runs->db, "node", node, err) : r;
@@ -243,25 +261,32 @@ static int open_rings(struct runs *runs, struct err *err)
     return r;
 }
 
+static int count_runs(struct runs *runs, struct err *err)
+{
+    int64_t total = 0;
+    int r = runs_sql_number(runs->db, "SELECT count(*) FROM agent_runs", &total, err);
+    /* relaxed: a gauge. */
+    atomic_store_explicit(&runs->status.total_runs, total, memory_order_relaxed);
+    return r;
+}
+
 static int open_all(struct runs *runs, struct runs_opened *opened, struct buf *warning,
                     struct err *err)
 {
     const struct runs_options *options = &runs->options;
-    int64_t total = 0;
     int r = runs_lock_take(&runs->lock, options->lock_path, err);
     r = r == 0 ? runs_schema_open(&runs->db, runs->path, opened, warning, err) : r;
-    r = r == 0 ? settle_position(runs, warning, err) : r;
+    r = r == 0 ? settle_position(runs, opened->found, warning, err) : r;
     if (r == 0 && options->ndjson_dir != NULL && options->ndjson_dir[0] != 0) {
         r = runs_mirror_open(&runs->mirror, options->ndjson_dir, runs->db, warning, err);
     }
     r = r == 0 ? runs_apply_open(&runs->apply, runs->db, err) : r;
     r = r == 0 ? runs_outcomes_open(&runs->outcomes, runs->db, options->dedup_ttl_ns, err) : r;
-    r = r == 0 ? runs_sql_number(runs->db, "SELECT count(*) FROM agent_runs", &total, err) : r;
-    /* relaxed: a gauge. */
-    atomic_store_explicit(&runs->status.total_runs, total, memory_order_relaxed);
+    r = r == 0 ? count_runs(runs, err) : r;
     r = r == 0 ? open_rings(runs, err) : r;
     if (r == 0) {
         (void)sqlite3_busy_handler(runs->db, on_busy, runs);
+        runs_watch_open(&runs->watch, runs->path);
     }
     return r;
 }
@@ -321,6 +346,40 @@ void runs_close(struct runs *runs)
 
 /* ---- one command ---- */
 
+static uint64_t durable_lsn(const struct runs *runs)
+{
+    const _Atomic uint64_t *lsn = runs->options.source.durable_lsn;
+    /* acquire, edge W1: the acks of everything up to it were published before. */
+    return lsn != NULL ? atomic_load_explicit(lsn, memory_order_acquire) : UINT64_MAX;
+}
+
+/* -EAGAIN: somebody has put an older or newer state into the file, or a commit that failed had happened: the log is to be applied from
+ * there. Nothing is open then but what undo ends. */
+static int begin_transaction(struct runs *runs)
+{
+    uint64_t found = 0;
+    runs->must_look |= runs_watch_look(&runs->watch, runs->path) == RUNS_FILE_WRITTEN;
+    int r = runs_apply_begin(runs->apply, &runs->pass.why);
+    r = r == 0 ? runs_apply_position(runs->apply, &runs->options.node, &found, &runs->pass.why) : r;
+    if (r < 0 || found == runs->stored_lsn) {
+        return r;
+    }
+    if (found > durable_lsn(runs)) {
+        return err_set(&runs->pass.why, ERR_CORRUPT,
+                       "it has applied LSN %" PRIu64
+                       ", which the log does not have: somebody has put another state of it there",
+                       found);
+    }
+    LOG(LOGLINE_WARNING, "runs_position",
+        "%s: its content has changed under the server: it has applied LSN %" PRIu64
+        ", and was left at %" PRIu64 "; the log is applied from there",
+        runs->path, found, runs->stored_lsn);
+    runs->stored_lsn = found;
+    set(&runs->status.applied_lsn, found);
+    int counted = count_runs(runs, &runs->pass.why);
+    return counted < 0 ? counted : -EAGAIN;
+}
+
 static int begin(struct runs *runs, int64_t time_ns)
 {
     struct pass *pass = &runs->pass;
@@ -329,7 +388,7 @@ static int begin(struct runs *runs, int64_t time_ns)
         pass->day = runs_mirror_day(time_ns);
         r = runs_mirror_begin(runs->mirror, pass->day, &pass->why);
     }
-    r = r == 0 ? runs_apply_begin(runs->apply, &pass->why) : r;
+    r = r == 0 ? begin_transaction(runs) : r;
     pass->is_open = r == 0;
     pass->begun_at_ns = clock_mono_ns();
     return r;
@@ -419,13 +478,6 @@ static bool leave(struct runs *runs, uint64_t lsn)
     return false;
 }
 
-static uint64_t durable_lsn(const struct runs *runs)
-{
-    const _Atomic uint64_t *lsn = runs->options.source.durable_lsn;
-    /* acquire, edge W1: the acks of everything up to it were published before. */
-    return lsn != NULL ? atomic_load_explicit(lsn, memory_order_acquire) : UINT64_MAX;
-}
-
 static bool on_record(void *context, const struct scan_record *record)
 {
     struct runs *runs = context;
@@ -504,10 +556,17 @@ static int commit(struct runs *runs, uint64_t applied)
     struct pass *pass = &runs->pass;
     int r = runs->mirror != NULL ? runs_mirror_sync(runs->mirror, &pass->why) : 0;
     r = r == 0 ? runs_outcomes_keep(runs->outcomes, applied, &pass->why) : r;
-    r = r == 0 ? runs_apply_commit(runs->apply, applied, &pass->why) : r;
     if (r < 0) {
         return r;
     }
+    r = runs_apply_commit(runs->apply, applied, &pass->why);
+    if (r < 0) {
+        if (runs->mirror != NULL && r != -EBUSY && r != -ENOSPC) {
+            runs_mirror_doubt(runs->mirror); /* the next begin knows whether it happened */
+        }
+        return r;
+    }
+    runs_watch_keep(&runs->watch, runs->path);
     if (runs->mirror != NULL) {
         runs_mirror_keep(runs->mirror);
     }
@@ -546,6 +605,12 @@ static void say_failure(struct runs *runs, enum runs_fault fault, uint64_t now_n
             "%s: another process has held it locked for %" PRIu64
             " s; commands wait (up to %" PRIu64 " records), none is lost: the log has them",
             runs->path, since == 0 ? 0 : (now_ns - since) / NS_S, waiting);
+    } else if (fault == RUNS_MOVED) {
+        LOG(LOGLINE_ERROR, "runs_moved",
+            "%s: the file was moved, replaced or deleted while the server has it open; put it "
+            "back, or restart the server, which takes what is there then and applies the rest of "
+            "the log; commands wait (up to %" PRIu64 " records), none is lost: the log has them",
+            runs->path, waiting);
     } else {
         LOG(LOGLINE_ERROR, "runs_failing", "%s: %s; %s, nothing is lost: the log has the commands",
             runs->path, runs->pass.why.text,
@@ -558,6 +623,7 @@ static void on_failure(struct runs *runs, int r)
     uint64_t now_ns = clock_mono_ns();
     enum runs_fault fault = r == -EBUSY        ? RUNS_BLOCKED
                             : r == ERR_CORRUPT ? RUNS_DAMAGED
+                            : r == -ESTALE     ? RUNS_MOVED
                                                : RUNS_FAILING;
     undo(runs);
     if (fault != RUNS_BLOCKED) {
@@ -649,6 +715,10 @@ static int run_pass(struct runs *runs)
     if (pass->failure == 0 && pass->is_open) {
         pass->failure = commit(runs, next - 1);
     }
+    if (pass->failure == -EAGAIN) {
+        undo(runs);
+        return SCAN_MORE;
+    }
     if (pass->failure < 0) {
         on_failure(runs, pass->failure);
         return pass->failure;
@@ -668,22 +738,84 @@ static int run_pass(struct runs *runs)
     return r;
 }
 
-/* The position alone, so that the next start does not walk what this one has. */
+/* The position alone, so that the next start does not walk what this one has; and to end a failure of which nothing is left to be tried
+ * again. */
 static void store_position(struct runs *runs)
 {
     uint64_t applied = get(&runs->status.applied_lsn);
     runs->stored_at_ns = clock_mono_ns();
-    if (applied == runs->stored_lsn || fault_of(runs) != RUNS_FINE) {
+    if (applied == runs->stored_lsn && fault_of(runs) == RUNS_FINE) {
         return;
     }
-    int r = runs_apply_begin(runs->apply, &runs->pass.why);
+    int r = begin_transaction(runs);
     r = r == 0 ? runs_apply_commit(runs->apply, applied, &runs->pass.why) : r;
+    if (r == -EAGAIN) {
+        undo(runs);
+        return;
+    }
     if (r < 0) {
         on_failure(runs, r);
         return;
     }
+    runs_watch_keep(&runs->watch, runs->path);
     runs->stored_lsn = applied;
+    on_success(runs);
+}
+
+/* In a transaction. */
+static void look_at_journal_mode(struct runs *runs)
+{
+    int64_t is_delete = 1;
+    struct err why = {0};
+    int r = runs_sql_number(runs->db, "SELECT journal_mode = 'delete' FROM pragma_journal_mode()",
+                            &is_delete, &why);
+    if (r == 0 && is_delete == 0) {
+        LOG(LOGLINE_WARNING, "runs_journal",
+            "%s: another tool has changed its journal_mode: commands are stored all the same, but "
+            "who copies the file alone misses what is in the other one; the next start makes it "
+            "DELETE again",
+            runs->path);
+    }
+}
+
+/* Somebody has written: is the position still what it was? Whoever has it locked now is asked again at the next look. */
+static void look_inside(struct runs *runs)
+{
+    uint64_t wait_ns = runs->busy_wait_ns;
+    runs->busy_wait_ns = 0;
+    int r = begin_transaction(runs);
+    runs->busy_wait_ns = wait_ns;
     set(&runs->status.busy_since_ns, 0);
+    if (r == ERR_CORRUPT) {
+        on_failure(runs, r);
+        return;
+    }
+    if (r == -EAGAIN) {
+        undo(runs);
+    }
+    if (r == 0) {
+        look_at_journal_mode(runs); /* in the transaction: nobody keeps it waiting */
+        runs_apply_rollback(runs->apply);
+        runs->must_look = false;
+        runs_watch_keep(&runs->watch, runs->path);
+    }
+}
+
+/* What other tools did to the file, also while no command comes that would meet it. */
+static void look(struct runs *runs, uint64_t now_ns)
+{
+    if (now_ns - runs->looked_at_ns < LOOK_NS) {
+        return;
+    }
+    runs->looked_at_ns = now_ns;
+    enum runs_watched is = runs_watch_look(&runs->watch, runs->path);
+    if (is == RUNS_FILE_MOVED) {
+        on_failure(runs, -ESTALE);
+    } else if (fault_of(runs) == RUNS_MOVED) {
+        on_success(runs);
+    } else if ((is == RUNS_FILE_WRITTEN || runs->must_look) && fault_of(runs) == RUNS_FINE) {
+        look_inside(runs);
+    }
 }
 
 /* ---- results ---- */
@@ -818,13 +950,15 @@ int runs_duty(void *context)
     }
     /* acquire: see A12. Whoever asks from here on is heard by rest. */
     (void)atomic_exchange_explicit(&runs->is_asked, false, memory_order_acquire);
+    look(runs, now_ns);
     if (now_ns >= runs->retry_at_ns) {
         int r = run_pass(runs);
         tell_shards(runs);
         if (r == SCAN_MORE) {
             return 0;
         }
-        if (now_ns - runs->stored_at_ns >= POSITION_NS) {
+        bool may_be_over = fault_of(runs) != RUNS_FINE && fault_of(runs) != RUNS_MOVED;
+        if (r >= 0 && (may_be_over || now_ns - runs->stored_at_ns >= POSITION_NS)) {
             store_position(runs);
         }
         now_ns = clock_mono_ns();

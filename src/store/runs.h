@@ -21,8 +21,12 @@
  *
  * The store does not know JSON: what a command says is read by a function that the composition passes (model/run.h's reading).
  *
+ * Other tools may write the file too, and do: a transaction begins by reading applied_lsn, and where it is not what this agent left there (a
+ * copy put over the file; a commit that said it failed and had not) the log is applied from what the file says.
+ *
  * What goes wrong while it runs: a full or failing disk: rolled back, said once, tried again after a second; a damaged database: applying
- * stops until the next start, status->fault says so; the log and applied_lsn are not affected, so nothing is lost.
+ * stops until the next start, status->fault says so; a file that was moved, replaced or deleted: nothing is written or read until it is back or
+ * the server starts anew. The log is not affected, so nothing is lost.
  */
 #ifndef STORE_RUNS_H
 #define STORE_RUNS_H
@@ -165,6 +169,7 @@ enum runs_fault {
     RUNS_BLOCKED, /* somebody holds the database for longer than the busy time-out */
     RUNS_FAILING, /* it cannot be written: full or failing disk; tried again */
     RUNS_DAMAGED, /* applying has stopped until the next start */
+    RUNS_MOVED, /* its name is another file's by now, or nobody's: what is read and written here is not what others see */
 };
 struct runs_status {
     _Atomic uint64_t

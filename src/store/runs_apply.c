@@ -68,6 +68,7 @@ enum statement_id {
     S_COMMIT,
     S_ROLLBACK,
     S_POSITION,
+    S_FIND_POSITION,
     S_CREATE,
     S_UPDATE,
     S_UPDATE_STATUS,
@@ -82,6 +83,7 @@ static const char *const doings[S_COUNT] = {
     [S_COMMIT] = "commit",
     [S_ROLLBACK] = "roll back",
     [S_POSITION] = "write applied_lsn",
+    [S_FIND_POSITION] = "read applied_lsn",
     [S_CREATE] = "create a run",
     [S_UPDATE] = "update a run",
     [S_UPDATE_STATUS] = "update a run",
@@ -97,6 +99,9 @@ static const char *const sqls[S_COUNT] = {
     [S_ROLLBACK] = "ROLLBACK",
     [S_POSITION] = "INSERT INTO sluice_meta(key, value) VALUES('applied_lsn', ?1) "
                    "ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+    [S_FIND_POSITION] =
+        "SELECT CAST(p.value AS INTEGER) FROM sluice_meta AS p, sluice_meta AS n WHERE "
+        "p.key = 'applied_lsn' AND n.key = 'node' AND n.value = ?1",
     [S_CREATE] =
         "INSERT INTO agent_runs(" COLUMN_NAMES ") VALUES("
         "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, "
@@ -205,6 +210,25 @@ static int widen_zones(struct runs_apply *apply, struct err *err)
     }
     (void)sqlite3_bind_int64(apply->statements[S_ZONES], 1, apply->first_id);
     return run_plain(apply, S_ZONES, err);
+}
+
+int runs_apply_position(struct runs_apply *apply, const struct ulid *node, uint64_t *applied_lsn,
+                        struct err *err)
+{
+    char text[ULID_TEXT_BYTES];
+    sqlite3_stmt *statement = apply->statements[S_FIND_POSITION];
+    ulid_format(text, node);
+    (void)sqlite3_bind_text(statement, 1, text, sizeof text, SQLITE_STATIC);
+    int code = sqlite3_step(statement);
+    *applied_lsn = code == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
+    (void)sqlite3_reset(statement);
+    (void)sqlite3_clear_bindings(statement);
+    if (code == SQLITE_DONE) {
+        return err_set(err, ERR_CORRUPT,
+                       "sluice_meta has no applied_lsn of this node: somebody has put another "
+                       "database in the place of its content");
+    }
+    return code == SQLITE_ROW ? 0 : runs_sql_error(apply->db, code, doings[S_FIND_POSITION], err);
 }
 
 int runs_apply_commit(struct runs_apply *apply, uint64_t applied_lsn, struct err *err)

@@ -17,6 +17,9 @@ int runs_apply_open(struct runs_apply **apply, struct sqlite3 *db, struct err *e
 void runs_apply_close(struct runs_apply *apply);
 
 int runs_apply_begin(struct runs_apply *apply, struct err *err) MUST_USE;
+/* After begin: the position that the file says. ERR_CORRUPT: it says none, or that of another node: this is not the file that was opened. */
+int runs_apply_position(struct runs_apply *apply, const struct ulid *node, uint64_t *applied_lsn,
+                        struct err *err) MUST_USE;
 /* Stores the position, then commits. */
 int runs_apply_commit(struct runs_apply *apply, uint64_t applied_lsn, struct err *err) MUST_USE;
 void runs_apply_rollback(struct runs_apply *apply);

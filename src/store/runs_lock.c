@@ -57,6 +57,9 @@ static int write_lines(const struct runs_lock *lock, struct err *err)
     int n = snprintf(lines, sizeof lines, "%ld\n%s\n", (long)getpid(), host);
     if (ftruncate(lock->fd, 0) < 0 || pwrite(lock->fd, lines, (size_t)n, 0) != n) {
         int r = -errno;
+        if (r == -ENOSPC || r == -EDQUOT) {
+            return 0; /* the flock is the lock; the lines are only for people */
+        }
         return err_set(err, r, "write %s: %s", lock->path, err_name(r));
     }
     return 0;

@@ -39,8 +39,9 @@ struct runs_mirror {
     char name[NAME_ROOM];
     uint64_t base;    /* the file's length when the pass began */
     uint64_t written; /* by this pass */
-    bool is_dirty;    /* an undo failed: behind base is what no transaction knows */
-    bool is_new;      /* its name is not yet on stable storage */
+    bool
+        is_dirty; /* an undo failed, or a commit did and may have happened: what is behind the stored length goes */
+    bool is_new; /* its name is not yet on stable storage */
     struct buf buffer;
 };
 
@@ -301,11 +302,16 @@ void runs_mirror_keep(struct runs_mirror *mirror)
     mirror->written = 0;
 }
 
+void runs_mirror_doubt(struct runs_mirror *mirror)
+{
+    mirror->is_dirty = true;
+}
+
 void runs_mirror_undo(struct runs_mirror *mirror)
 {
     buf_reset(&mirror->buffer);
     mirror->written = 0;
-    if (mirror->fd >= 0 && ftruncate(mirror->fd, (off_t)mirror->base) < 0) {
+    if (!mirror->is_dirty && mirror->fd >= 0 && ftruncate(mirror->fd, (off_t)mirror->base) < 0) {
         mirror->is_dirty = true;
         LOG(LOGLINE_WARNING, "runs_mirror", "cut %s: %s; tried again", mirror->name,
             err_name(-errno));

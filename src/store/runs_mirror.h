@@ -45,6 +45,9 @@ int runs_mirror_put(struct runs_mirror *mirror, const struct runs_mirror_line *l
 int runs_mirror_sync(struct runs_mirror *mirror, struct err *err) MUST_USE;
 /* After the commit, or after the rollback (cuts what was written). */
 void runs_mirror_keep(struct runs_mirror *mirror);
+/* Before undo, where the commit failed in a way that may mean it happened: the lines stay until the next begin, which cuts what the database
+ * does not know. */
+void runs_mirror_doubt(struct runs_mirror *mirror);
 void runs_mirror_undo(struct runs_mirror *mirror);
 
 #endif

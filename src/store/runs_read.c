@@ -335,6 +335,27 @@ static int has_order(struct runs_reader *reader, const char *column, bool *has, 
     return result;
 }
 
+int runs_read_look(struct runs_reader *reader, struct err *err)
+{
+    int64_t version = 0;
+    int64_t zones = 0;
+    int result = ask_number(reader, "PRAGMA schema_version", NULL, &version, err);
+    if (result < 0 || version == reader->schema_version) {
+        return result;
+    }
+    result = has_order(reader, "status", &reader->has_status_order, err);
+    result = result < 0 ? result : has_order(reader, "job_type", &reader->has_job_order, err);
+    result = result < 0 ? result
+                        : ask_number(reader,
+                                     "SELECT count(*) FROM sqlite_master WHERE name IN "
+                                     "('sluice_run_zones', 'sluice_run_zones_insert', "
+                                     "'sluice_run_zones_update')",
+                                     NULL, &zones, err);
+    reader->has_zones = zones == 3;
+    reader->schema_version = result < 0 ? -1 : version;
+    return result;
+}
+
 /* For reading only, but opened as a writer is: only such a one may roll back what a crash left in a journal. query_only keeps it
  * from everything else. */
 static int reader_connect(struct runs_reader *reader, struct err *err)
@@ -352,16 +373,8 @@ static int reader_connect(struct runs_reader *reader, struct err *err)
     if (code != SQLITE_OK) {
         return runs_read_error(reader, code, "open", err);
     }
-    int64_t zones = 0;
-    int result = has_order(reader, "status", &reader->has_status_order, err);
-    result = result < 0 ? result : has_order(reader, "job_type", &reader->has_job_order, err);
-    result = result < 0 ? result
-                        : ask_number(reader,
-                                     "SELECT count(*) FROM sqlite_master WHERE type='trigger' AND "
-                                     "name='sluice_run_zones_insert'",
-                                     NULL, &zones, err);
-    reader->has_zones = zones != 0;
-    return result;
+    reader->schema_version = -1;
+    return runs_read_look(reader, err);
 }
 
 int runs_reader_open(struct runs_reader **out, const char *path,

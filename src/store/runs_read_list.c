@@ -329,7 +329,8 @@ int runs_list(struct runs_reader *reader, const struct runs_filter *filter, runs
     if (result < 0) {
         return result;
     }
-    result = put_list(&answer, filter, err);
+    result = runs_read_look(reader, err);
+    result = result < 0 ? result : put_list(&answer, filter, err);
     runs_read_end_all(reader);
     return result < 0 ? result : runs_read_answer_end(&answer, 0);
 }

@@ -26,6 +26,8 @@ struct runs_reader {
     struct sqlite3_stmt *git;
     struct runs_read_model model;
     uint64_t deadline_ns;
+    int64_t
+        schema_version; /* SQLite's counter of changes to the schema, when what follows was found */
     bool has_status_order; /* there is an index (status, created_at ...) */
     bool has_job_order;    /* likewise job_type */
     bool has_zones;        /* runs_zones.h */
@@ -52,6 +54,8 @@ void runs_read_begin(struct runs_reader *reader);
 /* Likewise, of several statements that see the same state of the database. */
 int runs_read_begin_all(struct runs_reader *reader, struct err *err) MUST_USE;
 void runs_read_end_all(struct runs_reader *reader);
+/* Which indexes and zones there are, where that may have changed: other tools drop and make them while the server runs. */
+int runs_read_look(struct runs_reader *reader, struct err *err) MUST_USE;
 int runs_read_prepare(struct runs_reader *reader, const char *sql, struct sqlite3_stmt **statement,
                       struct err *err) MUST_USE;
 /* The text lives until the statement is reset. */

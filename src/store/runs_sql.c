@@ -13,6 +13,9 @@
 int runs_sql_error(struct sqlite3 *db, int code, const char *doing, struct err *err)
 {
     const char *text = db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(code);
+    if (code == SQLITE_READONLY_DBMOVED) {
+        return err_set(err, -ESTALE, "%s: its file was moved, replaced or deleted", doing);
+    }
     switch (code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:

@@ -785,6 +785,96 @@ static void a_lock_file_of_a_dead_process_is_taken_over(void **state)
     mem_free(lines);
 }
 
+/* ---- what other tools do to the file ---- */
+
+static void the_log_is_applied_from_what_the_file_says(void **state)
+{
+    (void)state;
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_create(&rf, "e2");
+    rf_put(&rf, EVENT, "e1", "51tx|");
+    rf_catch_up(&rf);
+    rf_sql(rf.db, "DELETE FROM run_events; DELETE FROM agent_runs WHERE event_id = 'e2'; "
+                  "UPDATE sluice_meta SET value = '1' WHERE key = 'applied_lsn'");
+    rf_create(&rf, "e3");
+    rf_catch_up(&rf);
+    rf_expect(rf.db, "SELECT event_id FROM agent_runs ORDER BY id", "e1\ne2\ne3\n");
+    assert_int_equal(rf_number(rf.db, "SELECT count(*) FROM run_events"), 1);
+}
+
+/* As a commit does that fails in its last step. */
+static void what_the_file_says_is_applied_is_not_applied_again(void **state)
+{
+    (void)state;
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_catch_up(&rf);
+    rf_put(&rf, EVENT, "e1", "51tx|");
+    rf_put(&rf, EVENT, "e1", "51ty|");
+    rf_sql(rf.db,
+           "INSERT INTO run_events(run_id, event_type, timestamp) VALUES('run-e1', 'x', ''); "
+           "UPDATE sluice_meta SET value = '2' WHERE key = 'applied_lsn'");
+    rf_catch_up(&rf);
+    rf_expect(rf.db, "SELECT event_type FROM run_events ORDER BY id", "x\ny\n");
+}
+
+static void a_position_that_the_log_does_not_have_stops_applying(void **state)
+{
+    (void)state;
+    static const char *const changes[] = {
+        "UPDATE sluice_meta SET value = '99' WHERE key = 'applied_lsn'",
+        "DELETE FROM sluice_meta WHERE key = 'applied_lsn'",
+        "UPDATE sluice_meta SET value = 'another' WHERE key = 'node'"};
+    for (size_t i = 0; i < ARRAY_COUNT(changes); i++) {
+        rf_open(&rf);
+        rf_create(&rf, "e1");
+        rf_catch_up(&rf);
+        rf_sql(rf.db, changes[i]);
+        rf_put(&rf, UPDATE, "e1", "11tsuccess|");
+        assert_int_equal(runs_catch_up(rf.runs, NULL, NULL, &rf.err), ERR_CORRUPT);
+        assert_int_equal(atomic_load(&runs_status(rf.runs)->fault), RUNS_DAMAGED);
+        rf_close(&rf);
+        assert_int_equal(unlink(rf.db), 0);
+    }
+}
+
+static void a_file_without_its_name_is_not_written_until_it_has_it_again(void **state)
+{
+    (void)state;
+    char aside[256];
+    (void)snprintf(aside, sizeof aside, "%s.aside", rf.db);
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_catch_up(&rf);
+    assert_int_equal(rename(rf.db, aside), 0);
+    rf_create(&rf, "e2");
+    assert_int_equal(runs_catch_up(rf.runs, NULL, NULL, &rf.err), -ESTALE);
+    assert_int_equal(atomic_load(&runs_status(rf.runs)->fault), RUNS_MOVED);
+    assert_non_null(strstr(runs_fault_text(RUNS_MOVED), "restart"));
+    assert_int_equal(rf_number(aside, "SELECT count(*) FROM agent_runs"), 1);
+    assert_int_equal(rename(aside, rf.db), 0);
+    rf_catch_up(&rf);
+    assert_int_equal(atomic_load(&runs_status(rf.runs)->fault), RUNS_FINE);
+    assert_int_equal(rf_number(rf.db, "SELECT count(*) FROM agent_runs"), 2);
+}
+
+static void agent_runs_that_somebody_dropped_is_filled_from_the_log(void **state)
+{
+    (void)state;
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_create(&rf, "e2");
+    rf_catch_up(&rf);
+    rf_close(&rf);
+    rf_sql(rf.db, "DROP TABLE agent_runs; DROP TABLE sluice_run_zones");
+    rf_open(&rf);
+    assert_non_null(strstr(rf.opened.warning, "applied from its beginning"));
+    rf_catch_up(&rf);
+    assert_int_equal(rf_number(rf.db, "SELECT count(*) FROM agent_runs"), 2);
+    assert_int_equal(rf_number(rf.db, "SELECT count(*) FROM sluice_run_zones"), 1);
+}
+
 /* ---- the mirror ---- */
 
 static char *mirror_text(const char *day)
@@ -890,6 +980,11 @@ int main(void)
         CASE(a_damaged_database_stops_applying_and_keeps_the_position),
         CASE(a_second_writer_is_refused_and_told_who_holds_it),
         CASE(a_lock_file_of_a_dead_process_is_taken_over),
+        CASE(the_log_is_applied_from_what_the_file_says),
+        CASE(what_the_file_says_is_applied_is_not_applied_again),
+        CASE(a_position_that_the_log_does_not_have_stops_applying),
+        CASE(a_file_without_its_name_is_not_written_until_it_has_it_again),
+        CASE(agent_runs_that_somebody_dropped_is_filled_from_the_log),
         CASE(what_changed_something_is_mirrored_by_day),
         CASE(a_mirrored_line_that_was_not_committed_is_cut_at_start),
         CASE(a_line_longer_than_the_buffer_is_mirrored_whole),
