@@ -33,9 +33,12 @@
 #include "store/runs_schema.h"
 #include "store/runs_watch.h"
 
-#define PASS_COMMANDS 512u
+/* A transaction ends behind the request that comes to one of these, so that an outside reader sees a request's commands together; one with more than
+ * PASS_COMMANDS - PASS_ENOUGH of them may come in parts. */
+#define PASS_ENOUGH   256u
 #define PASS_BYTES    MIB(8)
 #define PASS_NS       (20 * NS_MS)
+#define PASS_COMMANDS 1280u
 #define PASS_STEPS    256u /* of the scan, without a command among them: then the duty returns once */
 #define RETRY_NS      NS_S
 #define BUSY_RETRY_NS (250 * NS_MS)
@@ -51,7 +54,7 @@
     NS_S /* how long it may take to see what other tools do to the file, while no command comes */
 #define POSITION_NS (60 * NS_S) /* how old the stored position gets while no command comes */
 /* Every result of a pass with the longest text. */
-#define RING_BYTES MIB(1)
+#define RING_BYTES MIB(2)
 _Static_assert(PASS_COMMANDS *(SPSC_FRAME_ALIGN + sizeof(struct runs_result) +
                                RUNS_RESULT_TEXT_MAX + SPSC_FRAME_ALIGN) <= RING_BYTES,
                "an empty ring takes the results of any pass");
@@ -74,6 +77,7 @@ struct pass {
     unsigned count;
     uint64_t bytes;
     uint64_t begun_at_ns;
+    int64_t time_ns;     /* of the last command: those of one request have the same */
     int64_t day;         /* of the mirror */
     uint64_t resume_lsn; /* not 0: the scan took this record, the pass did not */
     bool is_early;       /* because the writer has not said it is durable */
@@ -465,10 +469,11 @@ static int apply_command(struct runs *runs, const struct scan_record *record,
     return r;
 }
 
-static bool is_full(const struct pass *pass)
+/* Should it end with the request that it is in? */
+static bool is_due(const struct pass *pass)
 {
-    return pass->count == PASS_COMMANDS || pass->bytes >= PASS_BYTES ||
-           clock_mono_ns() - pass->begun_at_ns >= PASS_NS;
+    return pass->is_open && (pass->count >= PASS_ENOUGH || pass->bytes >= PASS_BYTES ||
+                             clock_mono_ns() - pass->begun_at_ns >= PASS_NS);
 }
 
 /* The pass does not take this record: the next one begins with it. */
@@ -493,13 +498,16 @@ static bool on_record(void *context, const struct scan_record *record)
         return true;
     }
     order.command = (enum runs_command)command;
-    if (pass->is_open && runs->mirror != NULL && runs_mirror_day(order.time_ns) != pass->day) {
+    bool is_other_day = runs->mirror != NULL && runs_mirror_day(order.time_ns) != pass->day;
+    bool is_other_request = order.time_ns != pass->time_ns;
+    if (pass->is_open && (is_other_day || (is_other_request && is_due(pass)))) {
         return leave(runs, record->lsn);
     }
+    pass->time_ns = order.time_ns;
     int r = pass->is_open ? 0 : begin(runs, order.time_ns);
     r = r == 0 ? apply_command(runs, record, &order) : r;
     pass->failure = r;
-    return r == 0 && !is_full(pass);
+    return r == 0 && pass->count < PASS_COMMANDS;
 }
 
 /* ---- a pass ---- */
@@ -658,6 +666,7 @@ static int fill(struct runs *runs)
     int r = SCAN_MORE;
     for (unsigned i = 0; i < PASS_STEPS && r == SCAN_MORE; i++) {
         struct err why = {0};
+        unsigned before = pass->count;
         r = scan_step(runs->scan, &why);
         if (r == ERR_CORRUPT) { /* told once: the scan goes on behind it */
             add(&runs->status.errors, 1);
@@ -666,7 +675,7 @@ static int fill(struct runs *runs)
         } else if (r < 0) {
             pass->why = why;
         }
-        if (pass->is_open && is_full(pass)) {
+        if (pass->count == before && is_due(pass)) { /* the last request's commands are all there */
             break;
         }
     }

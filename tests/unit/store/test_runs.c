@@ -180,6 +180,19 @@ static void what_is_created_is_in_its_zone(void **state)
     assert_int_equal(rf_number(rf.db, sum), 4);
 }
 
+/* Requests of 600 commands, more than a transaction takes of its own will: each begins and ends with one. */
+static void a_requests_commands_are_seen_together_or_not_at_all(void **state)
+{
+    (void)state;
+    rf_open(&rf);
+    for (unsigned i = 0; i < 3; i++) {
+        rf_put_keyed(&rf, (struct rf_keyed){CREATE, 600 * i, 1, 600, NULL, RF_TIME_NS + i});
+    }
+    rf_catch_up(&rf);
+    assert_int_equal(rf_number(rf.db, "SELECT count(*) FROM agent_runs"), 1800);
+    assert_int_equal(atomic_load(&runs_status(rf.runs)->transactions), 3);
+}
+
 static void a_trigger_of_somebody_elses_fires_all_the_same(void **state)
 {
     (void)state;
@@ -961,6 +974,7 @@ int main(void)
         CASE(what_sqlite_refuses_costs_that_command_only),
         CASE(the_tables_are_those_of_the_contract),
         CASE(what_is_created_is_in_its_zone),
+        CASE(a_requests_commands_are_seen_together_or_not_at_all),
         CASE(a_trigger_of_somebody_elses_fires_all_the_same),
         CASE(a_commands_meta_reads_back_and_nothing_else_does),
         CASE(applying_again_applies_nothing),
