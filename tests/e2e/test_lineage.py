@@ -380,6 +380,7 @@ class Lineage(unittest.TestCase):
                 answer = again.post("/v1/replicate", lines.encode(), fields)
                 self.assertEqual((answer.json()["accepted"], answer.json()["duplicates"]), (0, 30))
                 write(again, 2000, 50)
+                wait_until(lambda: sum(numbers(receiver).values()) >= 130, 30)
                 wait_until(lambda: settled(again), 30)
                 self.assertEqual(numbers(receiver), collections.Counter([*range(10, 40), *range(1000, 1050), *range(2000, 2050)]))
                 self.assertEqual(sorted(len(lsns) for lsns in streams(receiver).values()), [30, 50, 50])
