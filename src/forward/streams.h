@@ -22,8 +22,8 @@ int streams_item_put(struct forward_db *db, uint64_t quarantine_id, const struct
                      struct err *err) MUST_USE;
 
 /* For store_options.witness: what any sink, configured or not, and any replay job of data_dir has frozen or delivered and what is
- * still the record that it was. Reads only; a database that cannot be read is said and passed over. ERR_CORRUPT: a sink stands in
- * a stream, but there is no lineage: it was removed, and nobody knows what LSNs mean. */
+ * still the record that it was. Reads only; another node's database is passed over, one that cannot be read likewise, and said.
+ * ERR_CORRUPT: a sink stands in a stream, but there is no lineage: it was removed, and nobody knows what LSNs mean. */
 int streams_witness(const char *data_dir, const struct lineage *lineage,
                     struct lineage_witness *witness, struct err *err) MUST_USE;
 

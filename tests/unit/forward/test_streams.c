@@ -19,16 +19,21 @@ static const struct ulid second_stream = {{9, 2}};
 static char dir[64];
 static struct lineage lineage;
 
-static struct forward_db *open_db(const char *name)
+static struct forward_db *open_db_of(const char *name, struct ulid node)
 {
     struct forward_db *db = NULL;
     enum forward_db_found found;
     struct err err = {0};
     char path[128];
     (void)snprintf(path, sizeof path, "%s/%s", dir, name);
-    assert_int_equal(forward_db_open(&db, path, own, &found, &err), 0);
+    assert_int_equal(forward_db_open(&db, path, node, &found, &err), 0);
     assert_int_equal(forward_db_begin(db, &err), 0);
     return db;
+}
+
+static struct forward_db *open_db(const char *name)
+{
+    return open_db_of(name, own);
 }
 
 static void close_db(struct forward_db *db)
@@ -173,6 +178,17 @@ static void a_database_that_cannot_be_read_is_passed_over(void **state)
     assert_int_equal(seen(NULL), 0);
 }
 
+static void another_nodes_database_says_nothing_and_stops_nothing(void **state)
+{
+    (void)state;
+    const struct ulid other = {{7, 7}};
+    struct forward_db *db = open_db_of(FORWARD_DB_FILE, other);
+    put_sink(db, "up", 500, NULL);
+    put_sink(db, "with a stream", 600, &first_stream);
+    close_db(db);
+    assert_int_equal(seen(NULL), 0);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -209,6 +225,7 @@ int main(void)
         CASE(what_lies_behind_a_border_that_is_known_is_no_news),
         CASE(a_stream_without_any_lineage_is_a_lineage_that_was_removed),
         CASE(a_database_that_cannot_be_read_is_passed_over),
+        CASE(another_nodes_database_says_nothing_and_stops_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
