@@ -13,7 +13,7 @@
  * the last commit.
  *
  * Streams. What an upstream is told as the sender (keys, protocols, object names) is the stream of a batch's LSNs (store/lineage.h), and no
- * batch has LSNs of two; only a whole segment file may, which has the stream of its last.
+ * batch has LSNs of two; only a whole segment file may, which has the stream of the LSN behind it.
  *
  * Lanes. A sink that keeps up has one position. When it has fallen far behind (BACKLOG_RECORDS or BACKLOG_AGE) and its
  * upstream takes requests again, the range it is behind becomes the backlog lane and the live lane jumps to the newest

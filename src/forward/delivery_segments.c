@@ -55,7 +55,9 @@ static void read_begin(struct delivery *delivery, struct slot *slot, struct batc
 {
     struct encoder *encoder = &slot->encoder;
     const char *suffix = segment->state == VIEW_COMPACTED ? "slc" : "seg";
-    encoder->node = delivery_stream(delivery, segment->footer.last_lsn);
+    /* Of the LSN behind it: a file that ends at a border may hold less than the one that the original of a restored log has, or
+     * will have, under the same id. */
+    encoder->node = delivery_stream(delivery, segment->footer.last_lsn + 1);
     encoder_segment(encoder, segment->id, suffix, (uint32_t)segment->footer.record_count);
     encoder->body.limit = (size_t)u64_max(segment->stored_bytes, FORWARD_BODY_MAX);
     (void)body_room(&encoder->body,

@@ -4,8 +4,9 @@
  *   PUT {url}/{prefix}{node}/log/{segment id, 16 hex digits}.slc|seg     If-None-Match: *
  *
  * The name is the file's in the data directory, so what is copied back from below {node} is a data directory that dump, query
- * and replay read. {node} is the stream of the segment's last record (store/lineage.h). A segment id below it means the same records for
- * ever, so a repeat meets its own object: 412 is success. x-amz-meta-sluice-lsn says which records are inside. url names the bucket
+ * and replay read. {node} is the stream of the LSN behind the segment's last (store/lineage.h): the file that a restored log ends
+ * with may be shorter than its original's. A segment id below it means the same records for ever, so a repeat meets its own object: 412 is
+ * success. x-amz-meta-sluice-lsn says which records are inside. url names the bucket
  * (https://BUCKET.s3.REGION.amazonaws.com, or https://HOST/BUCKET). x-amz-content-sha256 is libcurl's.
  *
  * A segment holds many records and cannot be halved: what S3 refuses is never a record's fault but the operator's

@@ -83,9 +83,8 @@ class SinkS3(unittest.TestCase):
                        "AWS_SESSION_TOKEN": test_lambda.TOKEN}
 
         def write(server, first):
-            count = len(bucket.objects)
             self.assertEqual(server.post("/v1/logs", [harness.record(first + i) for i in range(100)]).status, 202)
-            harness.wait_until(lambda: len(bucket.objects) > count, 60, 0.2)
+            harness.wait_until(lambda: self.count_of(bucket, first) == 100, 60, 0.2)
 
         with harness.Server(*arguments, environment=environment) as server:
             write(server, 0)
@@ -101,6 +100,30 @@ class SinkS3(unittest.TestCase):
         self.assertEqual(len(names), 2)
         for first in (0, 1000, 2000):
             self.assertEqual(self.count_of(bucket, first), 100)
+
+    def test_the_original_of_a_restored_log_may_go_on_in_the_segment_that_both_had(self):
+        bucket = Bucket()
+        self.addCleanup(bucket.server.server_close)
+        self.addCleanup(bucket.server.shutdown)
+        settings = ["type=s3", f"url={bucket.url}", f"aws_region={test_lambda.REGION}", "backoff_min=20ms", "backoff_max=100ms"]
+        arguments = [word for setting in settings for word in ("--set", "sink.lake." + setting)]
+        seals = [*arguments, "--set", "store.segment_age=1s"]
+        environment = {"AWS_ACCESS_KEY_ID": test_lambda.KEY_ID, "AWS_SECRET_ACCESS_KEY": test_lambda.SECRET,
+                       "AWS_SESSION_TOKEN": test_lambda.TOKEN}
+        with harness.Server(*arguments, environment=environment) as server:
+            self.assertEqual(server.post("/v1/logs", [harness.record(i) for i in range(100)]).status, 202)
+            backup, target = os.path.join(server.base, "backup"), os.path.join(server.base, "restored")
+            for command in (["backup", "--data-dir", server.data_dir, "--to", backup], ["restore", "--from", backup, "--data-dir", target]):
+                self.assertEqual(subprocess.run([harness.BINARY, *command], capture_output=True, timeout=60).returncode, 0)
+            with harness.Server(*seals, data_dir=target, environment=environment):
+                harness.wait_until(lambda: self.count_of(bucket, 0) == 100, 60, 0.2)
+            self.assertEqual(server.post("/v1/logs", [harness.record(1000 + i) for i in range(100)]).status, 202)
+            server.stop_clean()
+            server.arguments = seals
+            server.start()
+            harness.wait_until(lambda: server.ledger()["sinks"]["lake"]["delivered"] == 200, 60, 0.2)
+        self.assertEqual(bucket.faults, [])
+        self.assertEqual(self.count_of(bucket, 1000), 100)
 
     def count_of(self, bucket, first):
         """How many of the records first.. the bucket has, whoever wrote them; each directory is read alone."""

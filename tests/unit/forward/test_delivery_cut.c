@@ -320,8 +320,8 @@ static void a_file_with_records_of_two_streams_has_the_later_ones_name(void **st
     uint64_t next = 1;
     for (unsigned i = 0; i < df->body_count; i++) {
         struct named name = named(df->bodies[i].key);
-        struct ulid last = lineage_stream(&lineage, name.last);
-        assert_memory_equal(&name.stream, &last, sizeof last);
+        struct ulid behind = lineage_stream(&lineage, name.last + 1);
+        assert_memory_equal(&name.stream, &behind, sizeof behind);
         next = u64_max(next, name.last + 1);
     }
     /* A frozen file that ends elsewhere now: it comes again, from where it began. */
