@@ -66,7 +66,7 @@ struct delivery_options {
 
 /* Reads position and frozen batches from the database; a sink that is new begins by sink.from. Batches that were frozen
  * under another encoding are frozen anew, said and counted. LSNs that have become other records' since the sink passed them are taken
- * back (delivery_cut.c); ERR_LIMIT: of a replay job. */
+ * back (delivery_cut.c); ERR_LIMIT: of a replay job; -EBUSY: the lineage does not know of it. */
 int delivery_open(struct delivery **delivery, const struct delivery_options *options,
                   struct err *err) MUST_USE;
 void delivery_close(struct delivery *delivery);

@@ -3,6 +3,7 @@
  * is taken back, so that what has these LSNs now is delivered, in its own stream. What lies before stays as it is: batches that were
  * frozen, the rest of a backlog. What is in quarantine stays, too: it has its bytes and its stream.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -158,7 +159,16 @@ int delivery_cut(struct delivery *delivery, bool is_new, struct err *err)
     }
     /* A lineage that was added to, or a log that has lost its end where nobody keeps a lineage. */
     uint64_t cut = is_new || lineage == NULL ? UINT64_MAX : lineage_cut(lineage, &stood);
-    cut = u64_min(cut, delivery_durable(delivery) + 1);
+    uint64_t end = delivery_durable(delivery) + 1;
+    if (lineage != NULL && !is_new && u64_min(delivery->position.live_next, cut) > end) {
+        /* Its database could not be read when witnesses were asked (somebody held it). Going on here would give LSNs that the upstream
+         * has seen to other records, in the same stream; nothing has been changed, so the next start is told. */
+        return err_set(err, -EBUSY,
+                       "sink %s has passed LSN %" PRIu64 ", the log ends with %" PRIu64
+                       ", and " LINEAGE_FILE " does not know: start again",
+                       delivery->sink->name, delivery->position.live_next - 1, end - 1);
+    }
+    cut = u64_min(cut, end);
     if (delivery->options.is_replay && cut <= delivery->end_lsn_max) {
         return err_set(err, ERR_LIMIT,
                        "from LSN %" PRIu64

@@ -258,6 +258,31 @@ static void a_log_that_lost_everything_balances_with_what_is_in_quarantine(void 
     df_free(df);
 }
 
+/* Its database could not be read when the witnesses were asked. */
+static void a_sink_beyond_the_end_of_which_the_lineage_knows_nothing_is_not_served(void **state)
+{
+    (void)state;
+    struct df *df = df_new(8);
+    struct err err = {0};
+    struct delivery *delivery = NULL;
+    df_append(df, 20);
+    df_open(df);
+    df_drain(df);
+    const struct sink_position ahead = {.start_lsn = 1, .live_next = 31, .delivered = 30};
+    assert_int_equal(forward_db_begin(df->db, &err), 0);
+    assert_int_equal(forward_db_sink_put(df->db, "up", &ahead, &err), 0);
+    assert_int_equal(forward_db_commit(df->db, &err), 0);
+    delivery_close(df->delivery);
+    df->delivery = NULL;
+    begin_lineage(df);
+    df->options.db = df->db;
+    assert_int_equal(delivery_open(&delivery, &df->options, &err), -EBUSY);
+    assert_non_null(strstr(err.text, "sink up has passed LSN 30, the log ends with 20"));
+    push(21, 1); /* the next start was told */
+    assert_int_equal(delivery_open(&df->delivery, &df->options, &err), 0);
+    df_free(df);
+}
+
 /* ---- quarantine ---- */
 
 static void a_quarantined_record_keeps_the_stream_that_it_had(void **state)
@@ -349,6 +374,7 @@ int main(void)
         cmocka_unit_test(what_is_before_the_cut_stays_and_what_is_behind_is_delivered_anew),
         cmocka_unit_test(a_sink_that_stood_in_an_older_stream_goes_back_to_the_border),
         cmocka_unit_test(a_log_that_lost_everything_balances_with_what_is_in_quarantine),
+        cmocka_unit_test(a_sink_beyond_the_end_of_which_the_lineage_knows_nothing_is_not_served),
         cmocka_unit_test(a_quarantined_record_keeps_the_stream_that_it_had),
         cmocka_unit_test(a_file_with_records_of_two_streams_has_the_later_ones_name),
     };
