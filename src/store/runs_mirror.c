@@ -41,7 +41,8 @@ struct runs_mirror {
     uint64_t written; /* by this pass */
     bool
         is_dirty; /* an undo failed, or a commit did and may have happened: what is behind the stored length goes */
-    bool is_new; /* its name is not yet on stable storage */
+    bool is_new;   /* its name is not yet on stable storage */
+    bool is_begun; /* base is this pass's: else there is nothing to undo */
     struct buf buffer;
 };
 
@@ -194,6 +195,7 @@ int runs_mirror_begin(struct runs_mirror *mirror, int64_t day, struct err *err)
 {
     struct stat is;
     uint64_t length = 0;
+    mirror->is_begun = false;
     if (mirror->fd >= 0 && (fstat(mirror->fd, &is) < 0 || is.st_nlink == 0)) {
         close_file(mirror); /* rotated away */
     }
@@ -213,6 +215,7 @@ int runs_mirror_begin(struct runs_mirror *mirror, int64_t day, struct err *err)
     mirror->is_dirty = mirror->is_dirty && r < 0;
     mirror->base = size; /* beyond length: somebody else's lines, which stay */
     mirror->written = 0;
+    mirror->is_begun = r == 0;
     buf_reset(&mirror->buffer);
     return r;
 }
@@ -300,6 +303,7 @@ void runs_mirror_keep(struct runs_mirror *mirror)
 {
     mirror->base += mirror->written;
     mirror->written = 0;
+    mirror->is_begun = false;
 }
 
 void runs_mirror_doubt(struct runs_mirror *mirror)
@@ -311,7 +315,9 @@ void runs_mirror_undo(struct runs_mirror *mirror)
 {
     buf_reset(&mirror->buffer);
     mirror->written = 0;
-    if (!mirror->is_dirty && mirror->fd >= 0 && ftruncate(mirror->fd, (off_t)mirror->base) < 0) {
+    bool must_cut = mirror->is_begun && !mirror->is_dirty;
+    mirror->is_begun = false;
+    if (must_cut && ftruncate(mirror->fd, (off_t)mirror->base) < 0) {
         mirror->is_dirty = true;
         LOG(LOGLINE_WARNING, "runs_mirror", "cut %s: %s; tried again", mirror->name,
             err_name(-errno));

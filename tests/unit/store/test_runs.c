@@ -941,6 +941,32 @@ static void a_mirrored_line_that_was_not_committed_is_cut_at_start(void **state)
     mem_free(after);
 }
 
+/* A failure between two passes: the position cannot be stored. */
+static void what_others_add_to_the_mirror_stays_when_the_file_is_moved(void **state)
+{
+    (void)state;
+    char path[512];
+    char aside[256];
+    (void)snprintf(aside, sizeof aside, "%s.aside", rf.db);
+    (void)snprintf(path, sizeof path, "%s/events_20251124.ndjson", rf.ndjson);
+    rf.options.ndjson_dir = rf.ndjson;
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_catch_up(&rf);
+    int fd = open(path, O_WRONLY | O_APPEND);
+    assert_int_equal(write(fd, "theirs\n", 7), 7);
+    (void)close(fd);
+    char *before = mirror_text("20251124");
+    assert_int_equal(rename(rf.db, aside), 0);
+    rf_put(&rf, 0, "", "a log record, no command");
+    rf_catch_up(&rf);
+    assert_int_equal(atomic_load(&runs_status(rf.runs)->fault), RUNS_MOVED);
+    char *after = mirror_text("20251124");
+    assert_string_equal(before, after);
+    mem_free(before);
+    mem_free(after);
+}
+
 static void a_line_longer_than_the_buffer_is_mirrored_whole(void **state)
 {
     (void)state;
@@ -1001,6 +1027,7 @@ int main(void)
         CASE(agent_runs_that_somebody_dropped_is_filled_from_the_log),
         CASE(what_changed_something_is_mirrored_by_day),
         CASE(a_mirrored_line_that_was_not_committed_is_cut_at_start),
+        CASE(what_others_add_to_the_mirror_stays_when_the_file_is_moved),
         CASE(a_line_longer_than_the_buffer_is_mirrored_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
