@@ -99,6 +99,7 @@ struct runs {
     uint64_t looked_at_ns;
     struct scan *scan; /* NULL: to be made at applied_lsn + 1 */
     struct spsc *rings;
+    uint64_t alone_lsn; /* this command ends the transaction that it is in: it begins one */
     struct runs_fields fields;
     uint8_t *scratch;
     size_t scratch_bytes;
@@ -439,6 +440,20 @@ static int keep_outcome(struct runs *runs, const struct scan_record *record,
     return runs_outcomes_note(runs->outcomes, &told, &runs->pass.why);
 }
 
+/* A refusal that has ended the whole transaction (a trigger's RAISE(ROLLBACK)): what was applied before it is applied again without it,
+ * then nothing is lost with it. */
+static int restore_transaction(struct runs *runs, uint64_t lsn)
+{
+    if (runs_apply_is_begun(runs->apply)) {
+        return 0;
+    }
+    if (runs->pass.count == 0) {
+        return begin_transaction(runs);
+    }
+    runs->alone_lsn = lsn;
+    return -EAGAIN;
+}
+
 /* Reads and applies; what becomes of it is the pass's next result. */
 static int apply_command(struct runs *runs, const struct scan_record *record,
                          struct runs_order *order)
@@ -459,6 +474,7 @@ static int apply_command(struct runs *runs, const struct scan_record *record,
         r = 0;
     } else {
         r = runs_apply_order(runs->apply, order, &result->outcome, &text, &pass->why);
+        r = r == 0 ? restore_transaction(runs, record->lsn) : r;
         r = r == 0 ? mirror_command(runs, record, order, result->outcome) : r;
     }
     r = r == 0 ? keep_outcome(runs, record, result, (struct slice){text.data, text.bytes}) : r;
@@ -500,7 +516,8 @@ static bool on_record(void *context, const struct scan_record *record)
     order.command = (enum runs_command)command;
     bool is_other_day = runs->mirror != NULL && runs_mirror_day(order.time_ns) != pass->day;
     bool is_other_request = order.time_ns != pass->time_ns;
-    if (pass->is_open && (is_other_day || (is_other_request && is_due(pass)))) {
+    bool is_alone = record->lsn == runs->alone_lsn;
+    if (pass->is_open && (is_other_day || is_alone || (is_other_request && is_due(pass)))) {
         return leave(runs, record->lsn);
     }
     pass->time_ns = order.time_ns;
@@ -799,7 +816,7 @@ static void look_inside(struct runs *runs)
         on_failure(runs, r);
         return;
     }
-    if (r == -EAGAIN) {
+    if (r < 0) {
         undo(runs);
     }
     if (r == 0) {

@@ -242,10 +242,15 @@ int runs_apply_commit(struct runs_apply *apply, uint64_t applied_lsn, struct err
     return r == 0 ? run_plain(apply, S_COMMIT, err) : r;
 }
 
+bool runs_apply_is_begun(const struct runs_apply *apply)
+{
+    return sqlite3_get_autocommit(apply->db) == 0;
+}
+
 /* Some failures end the transaction by themselves (a full disk, an I/O error). */
 void runs_apply_rollback(struct runs_apply *apply)
 {
-    if (sqlite3_get_autocommit(apply->db) == 0) {
+    if (runs_apply_is_begun(apply)) {
         (void)finish(apply, S_ROLLBACK);
     }
 }
@@ -425,7 +430,7 @@ int runs_apply_order(struct runs_apply *apply, const struct runs_order *order,
 {
     char time[TIME_ROOM];
     struct slice now = format_time(time, order->time_ns);
-    ASSERT(sqlite3_get_autocommit(apply->db) == 0);
+    ASSERT(runs_apply_is_begun(apply));
     switch (order->command) {
     case RUNS_COMMAND_CREATE:
         return create(apply, order, now, outcome, text, err);

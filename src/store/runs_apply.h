@@ -2,7 +2,8 @@
  * runs_apply: commands become rows: the prepared statements of the one writing connection. Private to runs, its thread.
  *
  * A pass is begin, any number of commands, commit; or rollback. What SQLite refuses of one command (a constraint) costs that command
- * only; every other failure means that the pass must be rolled back.
+ * only, unless it has ended the transaction (a trigger's RAISE(ROLLBACK)), which is_begun tells; every other failure means that the pass must
+ * be rolled back.
  */
 #ifndef STORE_RUNS_APPLY_H
 #define STORE_RUNS_APPLY_H
@@ -23,6 +24,7 @@ int runs_apply_position(struct runs_apply *apply, const struct ulid *node, uint6
 /* Stores the position, then commits. */
 int runs_apply_commit(struct runs_apply *apply, uint64_t applied_lsn, struct err *err) MUST_USE;
 void runs_apply_rollback(struct runs_apply *apply);
+bool runs_apply_is_begun(const struct runs_apply *apply);
 
 struct runs_order {
     enum runs_command command;

@@ -207,6 +207,31 @@ static void a_trigger_of_somebody_elses_fires_all_the_same(void **state)
     rf_expect(rf.db, "SELECT zone FROM sluice_run_zones", "0\n");
 }
 
+/* RAISE(ROLLBACK) ends the whole transaction, not only its statement. */
+static void a_trigger_that_rolls_back_costs_no_other_command(void **state)
+{
+    (void)state;
+    rf_open(&rf);
+    rf_sql(
+        rf.db,
+        "CREATE TRIGGER no BEFORE INSERT ON agent_runs WHEN new.event_id IN ('bad1', 'e8', 'e10') "
+        "BEGIN SELECT RAISE(ROLLBACK, 'not this one'); END");
+    rf_close(&rf);
+    rf.options.ndjson_dir = rf.ndjson;
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_create(&rf, "bad1");
+    rf_create(&rf, "e2");
+    rf_put_keyed(&rf, (struct rf_keyed){CREATE, 7, 1, 4, NULL, 0});
+    rf_catch_up(&rf);
+    rf_expect(rf.db, "SELECT event_id FROM agent_runs ORDER BY id", "e1\ne2\ne7\ne9\n");
+    rf_expect(rf.db, "SELECT lsn, outcome, text FROM sluice_run_outcomes",
+              "5|8|not this one\n7|8|not this one\n");
+    rf_expect(rf.db, "SELECT zone FROM sluice_run_zones", "0\n");
+    assert_int_equal(atomic_load(&runs_status(rf.runs)->refused), 3);
+    assert_int_equal(atomic_load(&runs_status(rf.runs)->applied_lsn), 7);
+}
+
 static void a_commands_meta_reads_back_and_nothing_else_does(void **state)
 {
     (void)state;
@@ -1002,6 +1027,7 @@ int main(void)
         CASE(what_is_created_is_in_its_zone),
         CASE(a_requests_commands_are_seen_together_or_not_at_all),
         CASE(a_trigger_of_somebody_elses_fires_all_the_same),
+        CASE(a_trigger_that_rolls_back_costs_no_other_command),
         CASE(a_commands_meta_reads_back_and_nothing_else_does),
         CASE(applying_again_applies_nothing),
         CASE(a_rebuilt_database_equals_the_old_one_row_for_row),
