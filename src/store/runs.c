@@ -32,6 +32,7 @@
 #include "store/runs_outcomes.h"
 #include "store/runs_schema.h"
 #include "store/runs_watch.h"
+#include "store/runs_zones.h"
 
 /* A transaction ends behind the request that comes to one of these, so that an outside reader sees a request's commands together; one with more than
  * PASS_COMMANDS - PASS_ENOUGH of them may come in parts. */
@@ -366,6 +367,9 @@ static int begin_transaction(struct runs *runs)
     runs->must_look |= runs_watch_look(&runs->watch, runs->path) == RUNS_FILE_WRITTEN;
     int r = runs_apply_begin(runs->apply, &runs->pass.why);
     r = r == 0 ? runs_apply_position(runs->apply, &runs->options.node, &found, &runs->pass.why) : r;
+    if (r == 0 && runs->must_look) { /* it may have triggers now, or none any more */
+        r = runs_zones_spare(runs->db, &runs->pass.why);
+    }
     if (r < 0 || found == runs->stored_lsn) {
         return r;
     }

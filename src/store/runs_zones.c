@@ -48,12 +48,14 @@ int runs_zones_spare(struct sqlite3 *db, struct err *err)
         db,
         "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name NOT LIKE 'sluice_%'",
         &others, err);
-    if (r < 0 || others != 0) {
+    if (r < 0) {
         return r;
     }
-    int code = sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, &is_on);
-    return code == SQLITE_OK && is_on == 0 ? 0
-                                           : runs_sql_error(db, code, "do without triggers", err);
+    int must_be_on = others != 0 ? 1 : 0;
+    int code = sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, must_be_on, &is_on);
+    return code == SQLITE_OK && is_on == must_be_on
+               ? 0
+               : runs_sql_error(db, code, "do without triggers", err);
 }
 
 int runs_zones_make(struct sqlite3 *db, struct err *err)

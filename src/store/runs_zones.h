@@ -32,9 +32,9 @@ struct runs_stretches {
 /* The writer, at a start: the table, filled, and its triggers, where they are not there. */
 int runs_zones_make(struct sqlite3 *db, struct err *err) MUST_USE;
 
-/* The writer's connection does without triggers, unless there are some of somebody else's: with one a row costs twice as much, because
- * SQLite keeps a journal of every statement that may fail half-way. It widens the zones of what it has created, once in each
- * transaction, by runs_zones_widen: of ids from ?1 on. */
+/* The writer's connection does without triggers, unless there are some of somebody else's, which is asked again when somebody has written: with
+ * one a row costs twice as much, because SQLite keeps a journal of every statement that may fail half-way. It widens the zones of what it
+ * has created, once in each transaction, by runs_zones_widen: of ids from ?1 on. */
 int runs_zones_spare(struct sqlite3 *db, struct err *err) MUST_USE;
 extern const char runs_zones_widen[];
 

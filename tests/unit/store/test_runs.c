@@ -207,6 +207,19 @@ static void a_trigger_of_somebody_elses_fires_all_the_same(void **state)
     rf_expect(rf.db, "SELECT zone FROM sluice_run_zones", "0\n");
 }
 
+static void a_trigger_made_while_the_server_runs_fires_from_then_on(void **state)
+{
+    (void)state;
+    rf_open(&rf);
+    rf_create(&rf, "e1");
+    rf_catch_up(&rf);
+    rf_sql(rf.db, "CREATE TABLE audit(id); CREATE TRIGGER audit AFTER INSERT ON agent_runs BEGIN "
+                  "INSERT INTO audit VALUES(new.event_id); END");
+    rf_create(&rf, "e2");
+    rf_catch_up(&rf);
+    rf_expect(rf.db, "SELECT id FROM audit", "e2\n");
+}
+
 /* RAISE(ROLLBACK) ends the whole transaction, not only its statement. */
 static void a_trigger_that_rolls_back_costs_no_other_command(void **state)
 {
@@ -1027,6 +1040,7 @@ int main(void)
         CASE(what_is_created_is_in_its_zone),
         CASE(a_requests_commands_are_seen_together_or_not_at_all),
         CASE(a_trigger_of_somebody_elses_fires_all_the_same),
+        CASE(a_trigger_made_while_the_server_runs_fires_from_then_on),
         CASE(a_trigger_that_rolls_back_costs_no_other_command),
         CASE(a_commands_meta_reads_back_and_nothing_else_does),
         CASE(applying_again_applies_nothing),
