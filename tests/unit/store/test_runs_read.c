@@ -557,7 +557,7 @@ static void a_time_that_is_none_makes_the_list_walk_everything(void **state)
     runs_read_begin(fixture.reader);
     assert_int_equal(
         runs_zones_find(fixture.reader, slice_of("a"), slice_of("b"), &stretches, &err), 0);
-    run_sql(&fixture, "UPDATE sluice_run_zones SET created_max=x'0102'");
+    run_sql(&fixture, "UPDATE sluice_run_zones SET created_min='a',created_max=x'0102'");
     assert_int_equal(
         runs_zones_find(fixture.reader, slice_of("a"), slice_of("b"), &stretches, &err), 0);
     close_file(&fixture);
